@@ -1,0 +1,54 @@
+"""Derivative rules of linear and bilinear operations: say the transposes, and every derivative of
+any order follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jax.interpreters import ad
+
+from jconv.core.primitive import Operation
+
+
+def bilinear(
+    operation: Operation, for_first: Callable[..., Any], for_second: Callable[..., Any]
+) -> None:
+    """Declares `operation(a, b)` linear in each of its two operands.
+
+    Args:
+      for_first: `for_first(cotangent, b, dtype=..., **static)`: the transpose in a, with the dtype
+        of a.
+      for_second: `for_second(cotangent, a, dtype=..., **static)`: the transpose in b.
+    """
+
+    def first(cotangent, a, b, **static):
+        return for_first(cotangent, b, **{**static, "dtype": a.aval.dtype})
+
+    def second(cotangent, a, b, **static):
+        return for_second(cotangent, a, **{**static, "dtype": b.aval.dtype})
+
+    ad.defbilinear(operation.primitive, first, second)
+
+
+def linear(operation: Operation, transpose: Callable[..., Any], *, data: int = 0) -> None:
+    """Declares `operation(x, *integers)` linear in x; there are `data` integer operands, without a
+    derivative.
+
+    Args:
+      transpose: `transpose(cotangent, *integers, dtype=..., **static)`: the transpose in x, with
+        the dtype of x.
+    """
+
+    def rule(cotangent, x, *integers, **static):
+        return [
+            transpose(cotangent, *integers, **{**static, "dtype": x.aval.dtype}),
+            *(None for _ in integers),
+        ]
+
+    def push(dx, x, *integers, **static):
+        return operation.primitive.bind(dx, *integers, **static)
+
+    ad.deflinear2(operation.primitive, rule)
+    # In place of deflinear2's own rule, which would push tangents through the integers.
+    ad.defjvp(operation.primitive, push, *[None] * data)

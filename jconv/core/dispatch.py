@@ -1,0 +1,123 @@
+"""Which implementation runs: a literal table per operation, best first, decided from static facts
+alone.
+
+A row is supported or says in words why not. The last row of a table supports everything on every
+platform: it is the operation's definition. The choice is made when the operation is lowered, once
+  for each platform.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+type Reason = str | None
+
+
+def _supports_all(*avals: Any, **static: Any) -> Reason:
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Implementation:
+    """One way to compute an operation.
+
+    Attributes:
+      name: what a caller passes as `implementation=`.
+      body: `body(*arrays, **static)`, traceable.
+      unsupported: `unsupported(*avals, **static)`: why the body can't compute the call, in words,
+        or None if it can.
+      platforms: where it runs ("cpu", "cuda", "rocm", "tpu"), None for everywhere.
+      by_name_only: never chosen by the rule, only when it is named.
+      inline: computed without the primitive, so that a jaxpr shows the body's own operations.
+    """
+
+    name: str
+    body: Callable[..., Any]
+    unsupported: Callable[..., Reason] = _supports_all
+    platforms: tuple[str, ...] | None = None
+    by_name_only: bool = False
+    inline: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What runs for one call of one operation, and why.
+
+    Attributes:
+      op: the operation, such as "conv_filter_grad".
+      operands: type and shape of each operand, such as "float32[8,32,32,3]".
+      platform: "cpu", "cuda", "rocm" or "tpu".
+      implementation: the row of the table that runs.
+      requested: the name that the caller asked for, or None where the rule chose.
+      rejected: (name, reason) for every better row that was passed over.
+    """
+
+    op: str
+    operands: tuple[str, ...]
+    platform: str
+    implementation: str
+    requested: str | None
+    rejected: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        why = "asked for by name" if self.requested else "first supported row of the table"
+        passed = "".join(f"; not {name}: {reason}" for name, reason in self.rejected)
+        call = f"{self.op}({', '.join(self.operands)})"
+        return f"{call} on {self.platform}: {self.implementation} ({why}{passed})"
+
+
+def choose(
+    op: str,
+    table: Sequence[Implementation],
+    avals: Sequence[Any],
+    static: dict[str, Any],
+    *,
+    platform: str,
+    name: str | None,
+) -> tuple[Implementation, Choice]:
+    """The row of `table` that computes the call, and the account of why.
+
+    Raises:
+      ValueError: no row is called `name`.
+      NotImplementedError: the row called `name` can't compute this call, with its reason.
+    """
+    rejected = []
+    for row in candidates(op, table, name):
+        reason = _reason_against(row, avals, static, platform)
+        if reason is None:
+            operands = tuple(aval.str_short() for aval in avals)
+            return row, Choice(op, operands, platform, row.name, name, tuple(rejected))
+        rejected.append((row.name, reason))
+    reasons = "; ".join(f"{row}: {reason}" for row, reason in rejected)
+    operands = ", ".join(aval.str_short() for aval in avals)
+    raise NotImplementedError(
+        f"{op}: no implementation runs this call on {platform}: {reasons}; got {operands}, {static}"
+    )
+
+
+def candidates(
+    op: str, table: Sequence[Implementation], name: str | None
+) -> Sequence[Implementation]:
+    """The rows that may compute a call: all that the rule may choose from, or the one called
+    `name`.
+
+    Raises:
+      ValueError: no row is called `name`.
+    """
+    if name is None:
+        return [row for row in table if not row.by_name_only]
+    rows = [row for row in table if row.name == name]
+    if not rows:
+        names = ", ".join(repr(row.name) for row in table)
+        raise ValueError(f"{op}: implementation must be None or one of {names}; got {name!r}")
+    return rows
+
+
+def _reason_against(
+    row: Implementation, avals: Sequence[Any], static: dict[str, Any], platform: str
+) -> Reason:
+    if row.platforms is not None and platform not in row.platforms:
+        return f"only on {', '.join(row.platforms)}"
+    return row.unsupported(*avals, **static)

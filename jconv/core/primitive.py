@@ -1,0 +1,151 @@
+"""How a function of arrays becomes a JAX primitive: its type, its evaluation, its lowering, its
+batching.
+
+An operation is a table of implementations. The last row is its definition: it says what the result
+looks like (so the type rule can't drift from the code) and runs where nothing better is supported.
+Derivative rules stay with the op.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+
+from jconv.core.dispatch import Implementation, candidates, choose
+
+OPERATIONS: dict[Primitive, Operation] = {}
+
+
+class Operation:
+    """A function of arrays and static parameters that JAX sees as one primitive, computed by a row
+    of its table.
+
+    Args:
+      name: the primitive's name in jaxprs.
+      table: the implementations, best first; the last supports everything.
+      fold: `fold(size, args, mapped, **static)`: the operation on arrays whose mapped axis, of
+        length `size`, is axis 0 of those arguments with `mapped` true; returns the result with the
+        mapped axis first.
+      multiple_results: the bodies return a tuple.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table: Sequence[Implementation],
+        *,
+        fold: Callable[..., Any],
+        multiple_results: bool = False,
+    ):
+        self.name, self.table, self._fold = name, tuple(table), fold
+        self.primitive = Primitive(name)
+        self.primitive.multiple_results = multiple_results
+        self.primitive.def_abstract_eval(self._type_of)
+        self.primitive.def_impl(
+            lambda *args, **static: _evaluate(self.primitive, tuple(static.items()), *args)
+        )
+        batching.primitive_batchers[self.primitive] = self._batch
+        mlir.register_lowering(self.primitive, functools.partial(self._lower, platform=None))
+        for platform in {p for row in self.table for p in row.platforms or ()}:
+            mlir.register_lowering(
+                self.primitive, functools.partial(self._lower, platform=platform), platform=platform
+            )
+        OPERATIONS[self.primitive] = self
+
+    def __call__(self, *args: Any, implementation: str | None = None, **static: Any) -> Any:
+        rows = candidates(self.name, self.table, implementation)
+        if implementation is not None:
+            avals = [jax.typeof(arg) for arg in args]
+            if reason := rows[0].unsupported(*avals, **static):
+                got = ", ".join(aval.str_short() for aval in avals)
+                raise NotImplementedError(
+                    f"{self.name}: implementation {implementation!r} supports {reason}; got {got}"
+                )
+            if rows[0].inline:
+                return rows[0].body(*args, **static)
+        return self.primitive.bind(*_align(args), implementation=implementation, **static)
+
+    def offers(self, implementation: str | None) -> str | None:
+        """`implementation` where this table has such a row, else None: how a gradient inherits the
+        caller's choice."""
+        return implementation if any(row.name == implementation for row in self.table) else None
+
+    def choose(
+        self, avals: Sequence[Any], platform: str, *, implementation: str | None, **static: Any
+    ):
+        """The row that computes a call on `platform`, and the `Choice` that explains it."""
+        return choose(self.name, self.table, avals, static, platform=platform, name=implementation)
+
+    def _type_of(self, *avals, implementation, **static):
+        out = jax.make_jaxpr(lambda *args: self.table[-1].body(*args, **static))(*avals).out_avals
+        return out if self.primitive.multiple_results else out[0]
+
+    def _lower(self, ctx, *args, platform, implementation, **static):
+        platform = platform or _platform(ctx)
+        row, _ = self.choose(ctx.avals_in, platform, implementation=implementation, **static)
+        body = functools.partial(row.body, **static)
+        return mlir.lower_fun(body, multiple_results=self.primitive.multiple_results)(ctx, *args)
+
+    def _batch(self, args, axes, /, **static):
+        mapped = [axis is not None for axis in axes]
+        size = next(
+            arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None
+        )
+        args = [
+            arg if axis is None else jnp.moveaxis(arg, axis, 0)
+            for arg, axis in zip(args, axes, strict=True)
+        ]
+        out = (
+            self._fold(size, args, mapped, **static)
+            if size
+            else self._no_examples(args, mapped, **static)
+        )
+        return out, [0] * len(out) if self.primitive.multiple_results else 0
+
+    def _no_examples(self, args, mapped, /, **static):
+        """A mapped axis of length 0: no group or batch can be made of it, but the result's type is
+        known."""
+        one = [
+            jax.ShapeDtypeStruct(a.shape[1:] if m else a.shape, a.dtype)
+            for a, m in zip(args, mapped, strict=True)
+        ]
+        types = jax.eval_shape(functools.partial(self.primitive.bind, **static), *one)
+        return jax.tree.map(lambda t: jnp.zeros((0, *t.shape), t.dtype), types)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(primitive, static, *args):
+    """Evaluation outside jit, compiled once for each type of the arguments."""
+    return primitive.bind(*args, **dict(static))
+
+
+def _platform(ctx) -> str:
+    """The platform that a rule registered for all of them is lowered for; "any" where there are
+    several."""
+    platforms = ctx.platforms or ctx.module_context.platforms
+    return platforms[0] if len(platforms) == 1 else "any"
+
+
+def _align(args):
+    """Casts the arguments to vary over the same manual mesh axes, as shard_map's checks ask of
+    every primitive."""
+    varying = [_varying(arg) for arg in args]
+    union = frozenset().union(*varying)
+    return [
+        lax.pcast(arg, tuple(union - v), to="varying") if union - v else arg
+        for arg, v in zip(args, varying, strict=True)
+    ]
+
+
+def _varying(arg) -> frozenset[str]:
+    """The manual mesh axes over which the argument varies; JAX 0.12 moved them from `vma` to
+    `mat.varying`."""
+    aval = jax.typeof(arg)
+    return aval.vma if hasattr(aval, "vma") else aval.mat.varying

@@ -1,0 +1,26 @@
+"""Networks from papers, one family per file, as in the papers down to the parameter count.
+
+Every model is an `nnx.Module`: `model(x)` gives logits, `model.endpoints(x)` a dict of named
+intermediates in order. `MODELS[name](classes=10, input_shape=(H, W, C), dtype=None,
+rngs=nnx.Rngs(0))` makes one.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jconv.models.convnet import ConvNet as ConvNet
+from jconv.models.lenet import LeNet5 as LeNet5
+from jconv.models.lenet import SimpleCNN as SimpleCNN
+from jconv.models.resnet_cifar import ResNetCifar as ResNetCifar
+
+MODELS: Mapping[str, Callable[..., Any]] = {
+    "convnet": ConvNet,
+    "lenet5": LeNet5,
+    "simple_cnn": SimpleCNN,
+    "resnet20": functools.partial(ResNetCifar, 20),
+    "resnet32": functools.partial(ResNetCifar, 32),
+    "resnet44": functools.partial(ResNetCifar, 44),
+    "resnet56": functools.partial(ResNetCifar, 56),
+    "resnet110": functools.partial(ResNetCifar, 110),
+}

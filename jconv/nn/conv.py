@@ -1,0 +1,233 @@
+"""Convolution layers: parameters, and one call to `jconv.ops.conv`.
+
+Constructor arguments, parameter names, shapes and initialisers are those of `flax.nnx`, so a
+checkpoint of one loads into the other, and swapping the import swaps the core.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
+from jax.nn.initializers import Initializer
+
+from jconv.ops import conv
+from jconv.window import Padding, PerAxis, centred, per_axis, transposed_pads
+
+default_kernel_init = nnx.initializers.lecun_normal()
+default_bias_init = nnx.initializers.zeros_init()
+
+FLAX_MODES = {"CIRCULAR": "circular", "REFLECT": "reflect"}
+
+
+class Conv(nnx.Module):
+    """Convolution of x (*batch, *spatial, in_features): y (*batch, *output, out_features).
+
+    Parameters: kernel (*kernel_size, in_features / feature_group_count, out_features), bias
+    (out_features,). Arguments are those of `flax.nnx.Conv`, and:
+
+    Args:
+      kernel_size: taps per axis; as many entries as there are spatial axes (an int is one axis, as
+        in Flax).
+      padding: what `jconv.conv` takes, and Flax's "CIRCULAR" and "REFLECT". "CAUSAL" works on any
+        number of axes.
+      padding_mode: "zeros" | "reflect" | "replicate" | "circular": what the padding holds.
+      implementation: which code runs, as in `jconv.conv`.
+
+    Raises:
+      ValueError: features that don't divide into groups, a mask of another shape; when called, an
+        input of another rank or number of channels, or what `jconv.conv` refuses.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | Sequence[int],
+        strides: PerAxis | None = 1,
+        *,
+        padding: Padding = "SAME",
+        padding_mode: str = "zeros",
+        input_dilation: PerAxis | None = 1,
+        kernel_dilation: PerAxis | None = 1,
+        feature_group_count: int = 1,
+        use_bias: bool = True,
+        mask: jax.Array | None = None,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        precision: jax.lax.PrecisionLike = None,
+        kernel_init: Initializer = default_kernel_init,
+        bias_init: Initializer = default_bias_init,
+        promote_dtype: Callable[..., Any] = flax_promote_dtype,
+        preferred_element_type: Any = None,
+        implementation: str | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+        if in_features % feature_group_count or out_features % feature_group_count:
+            raise ValueError(
+                "Conv: in_features and out_features must divide into feature_group_count groups; "
+                "got "
+                f"in_features={in_features}, out_features={out_features}, "
+                f"feature_group_count={feature_group_count}"
+            )
+        shape = (*self.kernel_size, in_features // feature_group_count, out_features)
+        _check_mask("Conv", mask, shape)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
+        self.bias = _bias(use_bias, bias_init, out_features, param_dtype, rngs)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.strides = strides
+        self.padding = padding
+        self.padding_mode = padding_mode
+        self.input_dilation = input_dilation
+        self.kernel_dilation = kernel_dilation
+        self.feature_group_count = feature_group_count
+        self.use_bias = use_bias
+        self.mask = nnx.data(mask)
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.precision = precision
+        self.promote_dtype = promote_dtype
+        self.preferred_element_type = preferred_element_type
+        self.implementation = implementation
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """y (*batch, *output, out_features) from inputs (*batch, *spatial, in_features)."""
+        x, batch = _one_batch_axis("Conv", inputs, len(self.kernel_size), self.in_features)
+        x, kernel, bias = _promoted(self, x)
+        padding, mode = self._padding()
+        y = conv(
+            x, kernel, bias, stride=self.strides or 1, padding=padding, padding_mode=mode,
+            dilation=self.kernel_dilation or 1, input_dilation=self.input_dilation or 1,
+            groups=self.feature_group_count, precision=self.precision,
+            preferred_element_type=self.preferred_element_type, implementation=self.implementation,
+        )  # fmt: skip
+        return y.reshape(*batch, *y.shape[1:])
+
+    def _padding(self) -> tuple[Padding, str]:
+        """Flax's words for a mode stand for padding that is half the kernel on each side."""
+        if not isinstance(self.padding, str) or self.padding not in FLAX_MODES:
+            return self.padding, self.padding_mode
+        dilation = per_axis(self.kernel_dilation or 1, len(self.kernel_size), "dilation", "Conv")
+        return centred(self.kernel_size, dilation), FLAX_MODES[self.padding]
+
+
+class ConvTranspose(nnx.Module):
+    """Transposed convolution of x (*batch, *spatial, in_features): y (*batch, *output,
+    out_features).
+
+    As `flax.nnx.ConvTranspose`: parameters kernel (*kernel_size, in_features, out_features), or
+    (*kernel_size, out_features, in_features) with transpose_kernel, and bias (out_features,).
+
+    Args:
+      padding: "SAME" gives spatial * strides pixels; "VALID" (spatial - 1) * strides +
+        max(extent, strides); "CAUSAL" spatial * strides. An int or pairs pad the input *between
+        whose pixels strides - 1 zeros stand*, as in Flax; PyTorch's padding p is extent - 1 - p
+        here. For PyTorch's own see `jconv.conv_transpose`.
+      transpose_kernel: flips the kernel in space and swaps its channel axes: the exact adjoint of a
+        `Conv` with this kernel.
+      implementation: which code runs, as in `jconv.conv`.
+
+    Raises:
+      ValueError: a mask of another shape; when called, an input of another rank or number of
+        channels.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | Sequence[int],
+        strides: PerAxis | None = None,
+        *,
+        padding: Padding = "SAME",
+        kernel_dilation: PerAxis | None = None,
+        use_bias: bool = True,
+        mask: jax.Array | None = None,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        precision: jax.lax.PrecisionLike = None,
+        kernel_init: Initializer = default_kernel_init,
+        bias_init: Initializer = default_bias_init,
+        transpose_kernel: bool = False,
+        promote_dtype: Callable[..., Any] = flax_promote_dtype,
+        preferred_element_type: Any = None,
+        implementation: str | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+        channels = (out_features, in_features) if transpose_kernel else (in_features, out_features)
+        shape = (*self.kernel_size, *channels)
+        _check_mask("ConvTranspose", mask, shape)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
+        self.bias = _bias(use_bias, bias_init, out_features, param_dtype, rngs)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.strides = strides
+        self.padding = padding
+        self.kernel_dilation = kernel_dilation
+        self.use_bias = use_bias
+        self.mask = nnx.data(mask)
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.precision = precision
+        self.transpose_kernel = transpose_kernel
+        self.promote_dtype = promote_dtype
+        self.preferred_element_type = preferred_element_type
+        self.implementation = implementation
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """y (*batch, *output, out_features) from inputs (*batch, *spatial, in_features)."""
+        axes = len(self.kernel_size)
+        x, batch = _one_batch_axis("ConvTranspose", inputs, axes, self.in_features)
+        x, kernel, bias = _promoted(self, x)
+        stride = per_axis(self.strides or 1, axes, "strides", "ConvTranspose")
+        dilation = per_axis(self.kernel_dilation or 1, axes, "kernel_dilation", "ConvTranspose")
+        y = conv(
+            x, kernel.swapaxes(-1, -2) if self.transpose_kernel else kernel, bias,
+            padding=transposed_pads(self.padding, self.kernel_size, stride, dilation,
+            "ConvTranspose"), dilation=dilation, input_dilation=stride, flip=self.transpose_kernel,
+            precision=self.precision, preferred_element_type=self.preferred_element_type,
+            implementation=self.implementation,
+        )  # fmt: skip
+        return y.reshape(*batch, *y.shape[1:])
+
+
+def _bias(use_bias, bias_init, features, dtype, rngs):
+    return nnx.Param(bias_init(rngs.params(), (features,), dtype)) if use_bias else nnx.data(None)
+
+
+def _promoted(layer, x):
+    kernel = layer.kernel[...] if layer.mask is None else layer.kernel[...] * layer.mask
+    bias = None if layer.bias is None else layer.bias[...]
+    return layer.promote_dtype((x, kernel, bias), dtype=layer.dtype)
+
+
+def _one_batch_axis(layer, x, spatial, features):
+    """x with its leading axes, any number of them, as one, and their shape."""
+    if x.ndim < spatial + 1:
+        raise ValueError(
+            f"{layer}: inputs must be (*batch, *spatial, in_features) with {spatial} spatial axes, "
+            "one for "
+            f"each entry of kernel_size; got inputs of rank {x.ndim}, shape {x.shape}"
+        )
+    if x.shape[-1] != features:
+        raise ValueError(
+            f"{layer}: inputs have {x.shape[-1]} channels but in_features={features}; got inputs "
+            f"{x.shape}, (*batch, *spatial, in_features)"
+        )
+    batch = x.shape[: x.ndim - spatial - 1]
+    return x.reshape(math.prod(batch), *x.shape[len(batch) :]), batch
+
+
+def _check_mask(layer, mask, shape):
+    if mask is not None and mask.shape != shape:
+        raise ValueError(
+            f"{layer}: mask must have the kernel's shape {shape}; got mask {mask.shape}"
+        )

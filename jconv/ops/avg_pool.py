@@ -1,0 +1,123 @@
+"""Average pooling: a window of ones, and its adjoint.
+
+    y[n, p, q, c] = sum over r, s of x[n, p*stride + r - lo, q*stride + s - lo, c] / the number of
+    pixels
+
+Shapes (any number of spatial axes; written for two): x N H W C, y N P Q C, window R S. Linear, so
+two operations, each the transpose of the other, give every derivative; sums of float16 and bfloat16
+are taken in float32:
+
+    window_sum     y = 1 x     [N HW C] -> [N PQ C]
+    spread         dx = 1' dy  [N PQ C] -> [N HW C]     each pixel sums the windows that hold it
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jconv.core import Implementation, Operation, linear
+from jconv.ops.pooling import fold, pooling_window, sum_dtype, transposed_by, xla_window
+from jconv.window import Padding, PerAxis
+
+
+def avg_pool(
+    x: jax.Array,
+    window: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = "VALID",
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    implementation: str | None = None,
+) -> jax.Array:
+    """The mean of each window of x (N, *spatial, C): y (N, *output, C).
+
+    Args:
+      window, stride, padding, ceil_mode, implementation: as in `max_pool`.
+      count_include_pad: divides by the window's size, padding included (not what ceil_mode adds
+        beyond it: PyTorch); False divides by the number of pixels of the image in the window.
+      divisor_override: divides by this number instead.
+
+    Raises:
+      ValueError: arguments that don't fit each other, a divisor of 0, or an x that is not floating
+        point or complex.
+      NotImplementedError: the implementation that was asked for can't compute this call.
+    """
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise ValueError(
+            "avg_pool: x must be floating point or complex, a mean of integers is not one; got x "
+            f"of {x.dtype}"
+        )
+    if divisor_override is not None and divisor_override == 0:
+        raise ValueError("avg_pool: divisor_override must not be 0; got divisor_override=0")
+    win = pooling_window("avg_pool", x, window, stride, padding, 1, ceil_mode)
+    if divisor_override is None:
+        plain = pooling_window("avg_pool", x, window, stride, padding, 1, False)
+        divisor = _counts(win, plain.pads if count_include_pad else ((0, 0),) * len(win.size))
+    else:
+        divisor = np.asarray(divisor_override)
+    dtype = sum_dtype(x.dtype)
+    y = window_sum(x, window=win, dtype=dtype, implementation=implementation)
+    return (y / divisor.astype(dtype)).astype(x.dtype)
+
+
+def _window_sum_xla(x, *, window, dtype):
+    x = x.astype(sum_dtype(x.dtype))
+    return lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, **xla_window(window)).astype(dtype)
+
+
+def _spread_xla(dy, *, window, dtype):
+    """Each pixel sums the windows that hold it: windows of dy, dilated by the stride."""
+    dy = dy.astype(sum_dtype(dy.dtype))
+    interior = (
+        (lo, hi, s - 1) for (lo, hi), s in zip(window.input_grad_pads, window.stride, strict=True)
+    )
+    dy = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *interior, (0, 0, 0)])
+    ones = (1,) * dy.ndim
+    dx = lax.reduce_window(
+        dy,
+        jnp.zeros((), dy.dtype),
+        lax.add,
+        (1, *window.size, 1),
+        ones,
+        "VALID",
+        ones,
+        (1, *window.dilation, 1),
+    )
+    return dx.astype(dtype)
+
+
+window_sum = Operation(
+    "window_sum",
+    (
+        Implementation("lax", _window_sum_xla, by_name_only=True, inline=True),
+        Implementation("direct", _window_sum_xla),
+    ),
+    fold=lambda *a, **k: fold(window_sum, *a, **k),
+)
+spread = Operation(
+    "window_spread",
+    (Implementation("direct", _spread_xla),),
+    fold=lambda *a, **k: fold(spread, *a, **k),
+)
+
+linear(window_sum, transposed_by(spread))
+linear(spread, transposed_by(window_sum))
+
+
+def _counts(window, pads):
+    """How many pixels of the image with `pads` each window holds, at least 1: 1 P Q 1."""
+    counts = np.ones((1,) * (len(pads) + 2), np.int64)
+    axes = zip(
+        window.input, window.size, window.output, window.stride, window.pads, pads, strict=True
+    )
+    for axis, (n, size, p, s, (before, _), (lo, hi)) in enumerate(axes, 1):
+        start = np.arange(p) * s - before
+        held = np.minimum(start + size, n + hi) - np.maximum(start, -lo)
+        shape = [p if a == axis else 1 for a in range(counts.ndim)]
+        counts = counts * np.maximum(held, 0).reshape(shape)
+    return np.maximum(counts, 1)

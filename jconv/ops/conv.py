@@ -1,0 +1,182 @@
+"""Convolution and transposed convolution.
+
+    y[n, p, q, k] = b[k] + sum over r, s, c of
+                    x[n, p*stride + r*dilation - lo, q*stride + s*dilation - lo, c] * w[r, s, c, k]
+
+Shapes (any number of spatial axes; written for two):
+    x  N H W C    input        w  R S C/G K  filter, G = groups        b  K  bias        y  N P Q K
+    output
+
+As everywhere in networks this is cross-correlation; `flip=True` makes it the convolution of
+mathematics. float16 and bfloat16 are summed in float32. The operations and their derivative rules
+are in
+`conv_triangle.py`: the transposed convolution is the input gradient.
+
+Reference: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning",
+arXiv:1603.07285.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jconv.ops.conv_triangle import forward, input_grad
+from jconv.ops.pad import pad
+from jconv.window import Padding, PerAxis, Window, per_axis
+
+
+def conv(
+    x: jax.Array,
+    w: jax.Array,
+    b: jax.Array | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "SAME",
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    input_dilation: PerAxis = 1,
+    padding_mode: str = "zeros",
+    flip: bool = False,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: jax.typing.DTypeLike | None = None,
+    implementation: str | None = None,
+) -> jax.Array:
+    """Convolution of x (N, *spatial, C) with w (*window, C/groups, K), plus b (K): y (N, *output,
+    K).
+
+    Args:
+      stride: pixels from one window to the next.
+      padding: "SAME" | "SAME_LOWER" | "VALID" | "CAUSAL" | int | one entry per axis, each int or
+        (lo, hi), in pixels. "SAME" gives ceil(input / stride) outputs, the odd pixel of padding at
+        the end; "CAUSAL" pads only before.
+      dilation: pixels from one tap of the filter to the next.
+      groups: channels are split into so many groups, each with filters of its own; C and K must
+        divide by it.
+      input_dilation: puts input_dilation - 1 zeros between the pixels of x.
+      padding_mode: what the padding holds: "zeros" | "reflect" | "replicate" | "circular".
+      flip: mirrors the filter in every spatial axis.
+      precision: as in jax.lax.
+      preferred_element_type: dtype of the sums and of y; the default is x's.
+      implementation: None takes the table's choice (see `jconv.explain_choice`); a name runs that
+        one or raises. The gradients take the same one where they have it.
+
+    Raises:
+      ValueError: shapes, dtypes or arguments that don't fit each other, or an unknown
+        implementation.
+      NotImplementedError: the implementation that was asked for can't compute this call.
+    """
+    _check("conv", x, w, b, groups)
+    spatial = x.shape[1:-1]
+    window = Window.of(
+        spatial, w.shape[:-2], stride=stride, padding=padding, dilation=dilation,
+        input_dilation=input_dilation, groups=groups, op="conv",
+    )  # fmt: skip
+    if padding_mode != "zeros":
+        if window.input_dilation != (1,) * len(spatial):
+            raise ValueError(
+                f'conv: padding_mode="{padding_mode}" needs input_dilation=1, the border of a '
+                "dilated image is not defined; "
+                f"got input_dilation={input_dilation}"
+            )
+        x = pad(x, window.pads, padding_mode, op="conv")
+        window = dataclasses.replace(window, input=x.shape[1:-1], pads=((0, 0),) * len(spatial))
+    w = jnp.flip(w, range(len(spatial))) if flip else w
+    dtype = jnp.dtype(preferred_element_type or x.dtype)
+    y = forward(
+        x, w, window=window, dtype=dtype, precision=precision, implementation=implementation
+    )
+    return y if b is None else y + b.astype(dtype)
+
+
+def conv_transpose(
+    y: jax.Array,
+    w: jax.Array,
+    b: jax.Array | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "SAME",
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    precision: lax.PrecisionLike = None,
+    implementation: str | None = None,
+) -> jax.Array:
+    """Transposed convolution of y (N, *spatial, K) with w (*window, C/groups, K), plus b (C): x (N,
+    *output, C).
+
+    The adjoint of `conv`: w is the filter of the convolution that it transposes, with that one's
+    layout, stride, padding and dilation. "SAME" gives spatial * stride pixels. Otherwise, as in
+    PyTorch (which swaps w's channel axes), output = (spatial - 1) * stride - lo - hi + dilation *
+    (window - 1) + 1 + output_padding.
+
+    Args:
+      output_padding: pixels added at the end of the output: many outputs have one input when stride
+        > 1.
+
+    Raises:
+      ValueError, NotImplementedError: as `conv`.
+
+    Reference: Zeiler et al. 2010, "Deconvolutional networks"; Dumoulin & Visin 2016,
+      arXiv:1603.07285, chapter 4.
+    """
+    _check("conv_transpose", y, w, b, groups)
+    window = Window.transposed(
+        y.shape[1:-1], w.shape[:-2], stride=stride, padding=padding, output_padding=output_padding,
+        dilation=dilation, groups=groups,
+    )  # fmt: skip
+    x = input_grad(
+        y, w, window=window, dtype=y.dtype, precision=precision, implementation=implementation
+    )
+    return x if b is None else x + b
+
+
+def _check(op, image, w, b, groups):
+    x, channels, features = ("x", "C", "K") if op == "conv" else ("y", "K", "C")
+    if image.ndim < 3 or w.ndim != image.ndim:
+        raise ValueError(
+            f"{op}: {x} must be (N, *spatial, {channels}) and w (*window, C/groups, K) with the "
+            "same one or more spatial axes; "
+            f"got {x} {image.shape} and w {w.shape}"
+        )
+    named = _named(x, image, w)
+    (groups,) = per_axis(groups, 1, "groups", op)
+    c, k = w.shape[-2] * groups, w.shape[-1]
+    if k % groups:
+        raise ValueError(f"{op}: w's K={k} does not divide into groups={groups}; got {named}")
+    if op == "conv" and image.shape[-1] != c:
+        c_x = image.shape[-1]
+        divide = f"x's C={c_x} does not divide into groups={groups}" if c_x % groups else None
+        raise ValueError(
+            f"{op}: "
+            f"{divide or f'x has C={c_x} but w takes C/groups={w.shape[-2]}, groups={groups}'}; "
+            f"got {named}"
+        )
+    if op == "conv_transpose" and image.shape[-1] != k:
+        raise ValueError(f"{op}: y has K={image.shape[-1]} but w has K={k}; got {named}")
+    if image.dtype != w.dtype:
+        raise ValueError(
+            f"{op}: {x} is {image.dtype} but w is {w.dtype}; cast one to the other; got {named}"
+        )
+    size = k if op == "conv" else c
+    if b is not None and (b.shape != (size,) or b.dtype != image.dtype):
+        raise ValueError(
+            f"{op}: b must be ({features},) = ({size},) of {image.dtype}; got b {b.shape} of "
+            f"{b.dtype}, {named}"
+        )
+
+
+def _named(x, image, w):
+    """Both shapes with the names of their axes."""
+    axes = image.ndim - 2
+    spatial = ["D", "H", "W"][-axes:] if axes <= 3 else [f"S{axis}" for axis in range(axes)]
+    taps = ["T", "R", "S"][-axes:] if axes <= 3 else [f"R{axis}" for axis in range(axes)]
+    image_axes = _sizes(["N", *spatial, "C" if x == "x" else "K"], image)
+    return f"{x} ({image_axes}), w ({_sizes([*taps, 'C/groups', 'K'], w)})"
+
+
+def _sizes(names, array):
+    return ", ".join(f"{name}={size}" for name, size in zip(names, array.shape, strict=True))

@@ -1,0 +1,124 @@
+"""What max and average pooling share: which pixels each tap of each window reads, and how vmap
+folds.
+
+Shapes (any number of spatial axes; written for two): x N H W C, y N P Q C, window R S. A *tap* is
+one of the R*S pixels of a window, row-major; a *position* is a pixel of the image, row-major.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jconv.window import Window, per_axis
+
+
+def pooling_window(op, x, window, stride, padding, dilation, ceil_mode):
+    if x.ndim < 3:
+        raise ValueError(
+            f"{op}: x must be (N, *spatial, C) with one or more spatial axes; got x {x.shape}"
+        )
+    if not jnp.issubdtype(x.dtype, jnp.number) or (op == "max_pool" and jnp.iscomplexobj(x)):
+        raise ValueError(
+            f"{op}: x must hold {'real ' * (op == 'max_pool')}numbers; got x {x.shape} of {x.dtype}"
+        )
+    size = per_axis(window, x.ndim - 2, "window", op)
+    return Window.of(
+        x.shape[1:-1], size, stride=size if stride is None else stride, padding=padding,
+        dilation=dilation, ceil_mode=ceil_mode, op=op,
+    )  # fmt: skip
+
+
+def fold(op, size, args, mapped, **static):
+    """The mapped axis goes into N: what is not mapped is repeated."""
+    args = [
+        a if m else jnp.broadcast_to(a, (size, *a.shape)) for a, m in zip(args, mapped, strict=True)
+    ]
+    out = op(*(a.reshape(-1, *a.shape[2:]) for a in args), **static)
+    return jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), out)
+
+
+def transposed_by(op):
+    def rule(cotangent, *data, implementation, **static):
+        return op(cotangent, *data, implementation=op.offers(implementation), **static)
+
+    return rule
+
+
+def taps(window):
+    """The taps' indices (r, s), row-major."""
+    return itertools.product(*map(range, window.size))
+
+
+def pixels(x, tap, window, fill):
+    """What one tap of every window reads, N P Q C."""
+    if 0 in window.output:
+        return jnp.zeros((x.shape[0], *window.output, x.shape[-1]), x.dtype)
+    x = lax.pad(x, fill, [(0, 0, 0), *((lo, hi, 0) for lo, hi in window.pads), (0, 0, 0)])
+    start = [r * d for r, d in zip(tap, window.dilation, strict=True)]
+    stop = [
+        a + (p - 1) * s + 1 for a, p, s in zip(start, window.output, window.stride, strict=True)
+    ]
+    return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *window.stride, 1))
+
+
+def unpixels(y, tap, window):
+    """The adjoint of `pixels`: each value at the pixel that the tap reads, N H W C."""
+    if 0 in window.output:
+        return jnp.zeros((y.shape[0], *window.input, y.shape[-1]), y.dtype)
+    axes = zip(
+        tap, window.input, window.output, window.stride, window.dilation, window.pads, strict=True
+    )
+    pads = []
+    for r, n, p, s, d, (lo, _) in axes:
+        before = r * d - lo
+        pads.append((before, n - before - (p - 1) * s - 1, s - 1))
+    return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+
+
+def position(tap, window):
+    """Row-major position in the image, int32, of the pixel that `tap` reads; -1 where that is
+    padding."""
+    tap = tap.astype(jnp.int32)
+    position, inside = jnp.zeros((), jnp.int32), jnp.ones((), bool)
+    for axis, n in enumerate(window.input):
+        r = tap // math.prod(window.size[axis + 1 :]) % window.size[axis]
+        pixel = _window_start(axis, tap.shape, window) + r * window.dilation[axis]
+        inside &= (pixel >= 0) & (pixel < n)
+        position = position * n + pixel
+    return jnp.where(inside, position, -1)
+
+
+def tap_at(position, window):
+    """The tap that reads the pixel at a row-major position; 0 where there is none."""
+    tap = jnp.zeros((), jnp.int32)
+    for axis, n in enumerate(window.input):
+        pixel = position // math.prod(window.input[axis + 1 :]) % n
+        r = (pixel - _window_start(axis, position.shape, window)) // window.dilation[axis]
+        tap = tap * window.size[axis] + r
+    return jnp.where(position < math.prod(window.input), tap, 0)
+
+
+def _window_start(axis, shape, window):
+    """The first pixel of each window along a spatial axis."""
+    return (
+        lax.broadcasted_iota(jnp.int32, shape, axis + 1) * window.stride[axis]
+        - window.pads[axis][0]
+    )
+
+
+def xla_window(window):
+    return {
+        "window_dimensions": (1, *window.size, 1),
+        "window_strides": (1, *window.stride, 1),
+        "padding": ((0, 0), *window.pads, (0, 0)),
+        "window_dilation": (1, *window.dilation, 1),
+    }
+
+
+def sum_dtype(dtype):
+    return jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else dtype
