@@ -5,9 +5,12 @@ intermediates in order. `MODELS[name](classes=10, input_shape=(H, W, C), dtype=N
 rngs=nnx.Rngs(0))` makes one.
 """
 
+import difflib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from flax import nnx
 
 from jconv.models.convnet import ConvNet as ConvNet
 from jconv.models.lenet import LeNet5 as LeNet5
@@ -24,3 +27,24 @@ MODELS: Mapping[str, Callable[..., Any]] = {
     "resnet56": functools.partial(ResNetCifar, 56),
     "resnet110": functools.partial(ResNetCifar, 110),
 }
+
+
+def make(
+    name: str,
+    *,
+    classes: int,
+    input_shape: tuple[int, int, int],
+    rngs: nnx.Rngs,
+    dtype: Any = None,
+) -> Any:
+    """The model called `name`, for images of input_shape (H, W, C).
+
+    Raises:
+      ValueError: no model is called so (the message names those that are spelt alike), or the images are too small
+        for it.
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(name.lower().replace("-", ""), MODELS, n=3)
+        hint = f" did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"unknown model {name!r};{hint} models: {', '.join(MODELS)}")
+    return MODELS[name](classes=classes, input_shape=input_shape, dtype=dtype, rngs=rngs)

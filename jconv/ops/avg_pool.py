@@ -19,7 +19,8 @@ import numpy as np
 from jax import lax
 
 from jconv.core import Implementation, Operation, linear
-from jconv.ops.pooling import fold, pooling_window, sum_dtype, transposed_by, xla_window
+from jconv.ops.dtypes import at_least_float32
+from jconv.ops.pooling import fold, pooling_window, transposed_by, xla_window
 from jconv.window import Padding, PerAxis
 
 
@@ -60,19 +61,19 @@ def avg_pool(
         divisor = _counts(win, plain.pads if count_include_pad else ((0, 0),) * len(win.size))
     else:
         divisor = np.asarray(divisor_override)
-    dtype = sum_dtype(x.dtype)
+    dtype = at_least_float32(x.dtype)
     y = window_sum(x, window=win, dtype=dtype, implementation=implementation)
     return (y / divisor.astype(dtype)).astype(x.dtype)
 
 
 def _window_sum_xla(x, *, window, dtype):
-    x = x.astype(sum_dtype(x.dtype))
-    return lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, **xla_window(window)).astype(dtype)
+    x = x.astype(at_least_float32(x.dtype))
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, **xla_window(window)).astype(dtype)
 
 
 def _spread_xla(dy, *, window, dtype):
     """Each pixel sums the windows that hold it: windows of dy, dilated by the stride."""
-    dy = dy.astype(sum_dtype(dy.dtype))
+    dy = dy.astype(at_least_float32(dy.dtype))
     interior = (
         (lo, hi, s - 1) for (lo, hi), s in zip(window.input_grad_pads, window.stride, strict=True)
     )
@@ -80,7 +81,7 @@ def _spread_xla(dy, *, window, dtype):
     ones = (1,) * dy.ndim
     dx = lax.reduce_window(
         dy,
-        jnp.zeros((), dy.dtype),
+        np.zeros((), dy.dtype),
         lax.add,
         (1, *window.size, 1),
         ones,

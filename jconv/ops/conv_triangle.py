@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jconv.core import Implementation, Operation, bilinear
+from jconv.ops.dtypes import wider
 
 # The three bodies on XLA. Operands of one product may differ in dtype where preferred_element_type
 # made the output wider.
@@ -69,7 +70,7 @@ def _conv_xla(x, w, stride, pads, input_dilation, dilation, *, out, dtype, preci
 
 
 def _same_dtype(a, b):
-    dtype = jnp.promote_types(a.dtype, b.dtype)
+    dtype = wider(a.dtype, b.dtype)
     return a.astype(dtype), b.astype(dtype)
 
 

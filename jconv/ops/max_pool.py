@@ -26,12 +26,13 @@ from jax import lax
 from jax.interpreters import ad
 
 from jconv.core import Implementation, Operation, linear
+from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import (
+    first_inside,
     fold,
     pixels,
     pooling_window,
     position,
-    sum_dtype,
     tap_at,
     taps,
     transposed_by,
@@ -106,7 +107,8 @@ def _largest_and_tap_shifted(x, *, window):
         pixel = pixels(x, tap, window, _least(x.dtype))
         wins = _beats(pixel, best)
         best, winner = jnp.where(wins, pixel, best), jnp.where(wins, kind(t), winner)
-    return best, winner
+    # Where all pixels are as small as the padding, a tap that reads padding may have come first.
+    return best, jnp.where(best == _least(x.dtype), first_inside(window).astype(kind), winner)
 
 
 def _largest_and_tap_xla(x, *, window):
@@ -144,7 +146,7 @@ def _take_shifted(x, tap, *, window, dtype):
 
 
 def _put_shifted(dy, tap, *, window, dtype):
-    dy = dy.astype(sum_dtype(dy.dtype))
+    dy = dy.astype(at_least_float32(dy.dtype))
     zero = jnp.zeros((), dy.dtype)
     total = jnp.zeros((tap.shape[0], *window.input, tap.shape[-1]), dy.dtype)
     for t, offsets in enumerate(taps(window)):
@@ -154,17 +156,18 @@ def _put_shifted(dy, tap, *, window, dtype):
 
 def _take_gather(x, tap, *, window, dtype):
     n, c = tap.shape[0], tap.shape[-1]
-    at = position(tap, window).reshape(n, -1, c)
-    winners = jnp.take_along_axis(x.reshape(n, -1, c), jnp.maximum(at, 0), axis=1)
+    at = position(tap, window).reshape(n, math.prod(window.output), c)
+    flat = x.reshape(n, math.prod(window.input), c)
+    winners = jnp.take_along_axis(flat, jnp.maximum(at, 0), axis=1)
     return jnp.where(at >= 0, winners, 0).reshape(tap.shape).astype(dtype)
 
 
 def _put_scatter(dy, tap, *, window, dtype):
     n, c = tap.shape[0], tap.shape[-1]
-    at = position(tap, window).reshape(n, -1, c)
-    dx = jnp.zeros((n, math.prod(window.input), c), sum_dtype(dy.dtype))
+    at = position(tap, window).reshape(n, math.prod(window.output), c)
+    dx = jnp.zeros((n, math.prod(window.input), c), at_least_float32(dy.dtype))
     rows, channels = jnp.arange(n)[:, None, None], jnp.arange(c)
-    dy = jnp.where(at >= 0, dy.reshape(n, -1, c), 0).astype(dx.dtype)
+    dy = jnp.where(at >= 0, dy.reshape(at.shape), 0).astype(dx.dtype)
     dx = dx.at[rows, jnp.maximum(at, 0), channels].add(dy)
     return dx.reshape(n, *window.input, c).astype(dtype)
 

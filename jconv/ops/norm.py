@@ -26,6 +26,7 @@ from jax import lax
 from jax.interpreters import ad
 
 from jconv.core import Implementation, Operation
+from jconv.ops.dtypes import at_least_float32
 
 
 def batch_norm(
@@ -93,7 +94,7 @@ def normalize(
       ValueError: shapes or dtypes that don't fit each other, or a negative epsilon.
     """
     _check("normalize", x, epsilon, mean=mean, variance=variance, scale=scale, bias=bias)
-    wide = _wide(x.dtype)
+    wide = at_least_float32(x.dtype)
     rstd = lax.rsqrt(variance.astype(wide) + epsilon)
     factor = rstd if scale is None else rstd * scale.astype(wide)
     return _affine((x.astype(wide) - mean.astype(wide)) * factor, None, bias).astype(x.dtype)
@@ -108,7 +109,7 @@ def running_average(old: jax.Array, new: jax.Array, momentum: float) -> jax.Arra
 
 
 def _standardize(x, mean_of, epsilon):
-    x = x.astype(_wide(x.dtype))
+    x = x.astype(at_least_float32(x.dtype))
     mean = mean_of(x)
     variance = mean_of(lax.square(x - mean))
     return (x - mean) * lax.rsqrt(variance + epsilon), mean, variance
@@ -238,7 +239,7 @@ def _mask_of(mask, x):
             f"batch_norm: mask must be booleans; got mask {mask.shape} of {mask.dtype}"
         )
     try:
-        return jnp.broadcast_to(mask, x.shape).astype(_wide(x.dtype))
+        return jnp.broadcast_to(mask, x.shape).astype(at_least_float32(x.dtype))
     except ValueError:
         raise ValueError(
             f"batch_norm: mask {mask.shape} does not broadcast to x {x.shape}, (N, ..., C)"
@@ -248,10 +249,6 @@ def _mask_of(mask, x):
 def _affine(y, scale, bias):
     y = y if scale is None else y * scale.astype(y.dtype)
     return y if bias is None else y + bias.astype(y.dtype)
-
-
-def _wide(dtype):
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def _check(op, x, epsilon, **per_channel):

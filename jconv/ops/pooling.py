@@ -12,6 +12,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jconv.window import Window, per_axis
@@ -103,6 +104,18 @@ def tap_at(position, window):
     return jnp.where(position < math.prod(window.input), tap, 0)
 
 
+def first_inside(window):
+    """The first tap of each window that reads a pixel of the image, 0 where none does: 1 P Q 1."""
+    axes = len(window.size)
+    tap = np.zeros((1,) * (axes + 2), np.int64)
+    for axis, (n, size, p) in enumerate(zip(window.input, window.size, window.output, strict=True)):
+        start = np.arange(p)[:, None] * window.stride[axis] - window.pads[axis][0]
+        pixel = start + np.arange(size) * window.dilation[axis]
+        first = np.argmax((pixel >= 0) & (pixel < n), axis=1)
+        tap = tap * size + first.reshape([p if a == axis + 1 else 1 for a in range(axes + 2)])
+    return tap
+
+
 def _window_start(axis, shape, window):
     """The first pixel of each window along a spatial axis."""
     return (
@@ -118,7 +131,3 @@ def xla_window(window):
         "padding": ((0, 0), *window.pads, (0, 0)),
         "window_dilation": (1, *window.dilation, 1),
     }
-
-
-def sum_dtype(dtype):
-    return jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else dtype

@@ -1,0 +1,132 @@
+"""The commands, each a dataclass whose fields are its arguments and whose `run` prints what a function returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import jax
+import tyro
+from flax import nnx
+from tyro.conf import Positional
+
+import jconv
+from jconv import models, runs
+from jconv.runs.versions import versions
+from jconv.summary import summarize
+from jconv.training import DamagedCheckpoint, Interrupted, NonFiniteLoss
+
+MENDABLE = (ValueError, FileNotFoundError, NonFiniteLoss, DamagedCheckpoint, ImportError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(runs.TrainConfig):
+    """Train a network; leaves checkpoints, metrics and report.html in a folder below runs/.
+
+    Options that are not given take the values that suit the data set.
+    """
+
+    data: Positional[str] = "digits"
+    resume: str | None = None
+    """Folder of a run that was stopped: goes on from its newest checkpoint; its own options count."""
+
+    def run(self) -> None:
+        """Trains, and says where the report lies."""
+        if self.resume:
+            result = runs.resume_run(self.resume)
+        else:
+            fields = dataclasses.fields(runs.TrainConfig)
+            result = runs.train(runs.TrainConfig(**{f.name: getattr(self, f.name) for f in fields}))
+        print(f"test accuracy {result.test.accuracy:.2%} after {result.seconds:.1f} s of training")
+        print(f"report: {result.report}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Evaluate a run's newest weights on the test images of its data set."""
+
+    run_dir: Positional[str]
+    """The run's folder."""
+    data_dir: str | None = None
+    """Where the data set's files lie, if not where the run found them."""
+
+    def run(self) -> None:
+        """Prints accuracy and loss."""
+        result = runs.evaluate(self.run_dir, data_dir=self.data_dir)
+        wrong = len(result.probabilities) - int(result.confusion.trace())
+        print(f"test accuracy {result.accuracy:.2%} ({wrong} of {len(result.probabilities):,} images wrong)")
+        print(f"test loss     {result.loss:.4f} nats")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Classify image files with a run's newest weights."""
+
+    run_dir: Positional[str]
+    """The run's folder."""
+    images: Positional[tuple[str, ...]]
+    """Image files: JPEG, PNG and what else Pillow reads."""
+    top: int = 3
+    """How many classes to print for each image."""
+
+    def run(self) -> None:
+        """Prints the most probable classes of each image."""
+        for prediction in runs.predict(self.run_dir, self.images, top=self.top):
+            best = "  ".join(f"{name} {probability:.1%}" for name, probability in prediction.top)
+            print(f"{prediction.image}: {best}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Summarize:
+    """Print a model's layers: output shapes, parameters, multiply-adds and bytes."""
+
+    model: Positional[str]
+    """A name such as resnet20; an unknown one lists them all."""
+    input: str = "32,32,3"
+    """H,W,C of one image: pixels, pixels, channels."""
+    classes: int = 10
+    """Number of classes."""
+    depth: int | None = None
+    """Layers nested deeper are counted with the layer around them."""
+
+    def run(self) -> None:
+        """Prints the table."""
+        shape = _input_shape(self.input)
+        model = models.make(self.model, classes=self.classes, input_shape=shape, rngs=nnx.Rngs(0))
+        model.eval()
+        print(summarize(model, jax.ShapeDtypeStruct((1, *shape), "float32"), depth=self.depth))
+
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Summarize, tyro.conf.subcommand("summary")]
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command; returns its exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    if list(arguments) == ["--version"]:
+        print("\n".join(f"{name} {version}" for name, version in versions().items()))
+        return 0
+    command = tyro.cli(Command, args=arguments, prog="jconv", description=jconv.__doc__)
+    try:
+        command.run()
+    except Interrupted as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 130
+    except MENDABLE as error:
+        print(f"jconv: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _input_shape(text: str) -> tuple[int, int, int]:
+    parts = text.replace("x", ",").split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) for part in parts):
+        raise ValueError(f"summary: input must be H,W,C, three positive whole numbers such as 32,32,3; got {text!r}")
+    height, width, channels = map(int, parts)
+    return height, width, channels
