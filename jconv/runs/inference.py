@@ -1,0 +1,135 @@
+"""Using a run: its accuracy on the test images, and what it sees in photos."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jconv import data
+from jconv.data import Dataset
+from jconv.data.pipeline import eval_batches
+from jconv.runs.run import Run
+from jconv.training import DamagedCheckpoint as DamagedCheckpoint
+
+BATCH = 256  # images that are classified at a time
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a network makes of a data set.
+
+    Attributes:
+      probabilities: float32 (N, classes), in the order of the images.
+      accuracy: fraction of images whose most probable class is theirs.
+      loss: mean cross entropy, nats.
+      confusion: int64 (classes, classes), rows true, columns predicted.
+    """
+
+    probabilities: np.ndarray
+    accuracy: float
+    loss: float
+    confusion: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a network sees in one image.
+
+    Attributes:
+      image: the file.
+      top: (class, probability), the most probable first.
+    """
+
+    image: Path
+    top: tuple[tuple[str, float], ...]
+
+
+def classify(model: Any, prepare: Callable[[Any], Any], dataset: Dataset) -> Evaluation:
+    """What `model`, in evaluation mode, makes of all images of `dataset`.
+
+    Args:
+      prepare: uint8 images (N, H, W, C) to what the model takes.
+    """
+    log_probability = jax.jit(lambda x: jax.nn.log_softmax(model(prepare(x)).astype(jnp.float32)))
+    logs = np.concatenate(
+        [
+            np.asarray(log_probability(batch["image"]))[batch["mask"]]
+            for batch in eval_batches(dataset, min(BATCH, len(dataset)))
+        ]
+    )
+    labels, predicted = dataset.labels, logs.argmax(-1)
+    confusion = np.zeros((len(dataset.classes),) * 2, np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    return Evaluation(
+        probabilities=np.exp(logs),
+        accuracy=float((predicted == labels).mean()),
+        loss=float(-logs[np.arange(len(labels)), labels].mean(dtype=np.float64)),
+        confusion=confusion,
+    )
+
+
+def evaluate(run_dir: str | Path, *, data_dir: str | Path | None = None) -> Evaluation:
+    """The run's newest weights on the test images of its data set.
+
+    Args:
+      data_dir: where the files of the data set lie, if not where the run found them.
+
+    Raises:
+      ValueError: no run, no checkpoint, or other classes or image sizes than the run was trained on.
+      FileNotFoundError: the data set's files are absent.
+      DamagedCheckpoint: the checkpoint's content is not what was saved.
+    """
+    run = Run.load(run_dir)
+    c = run.config
+    test = data.load(c.data, data_dir=data_dir or c.data_dir, image_size=c.image_size).test
+    if (test.classes, test.image_shape) != (run.classes, run.input_shape):
+        raise ValueError(
+            f"{run.folder}: was trained on {len(run.classes)} classes of images {run.input_shape}, (H, W, C); got "
+            f"{len(test.classes)} classes of images {test.image_shape} from {c.data}"
+        )
+    return classify(run.trained(), run.prepare, test)
+
+
+def predict(run_dir: str | Path, images: Sequence[str | Path], *, top: int = 3) -> list[Prediction]:
+    """The `top` most probable classes of each image file, by the run's newest weights.
+
+    An image is scaled until it covers the run's input, and its centre is cut out. Networks of one channel see its
+    luminance; those trained on digits expect bright strokes on black.
+
+    Raises:
+      ValueError: no run, no checkpoint, no image in a file, or top < 1.
+      FileNotFoundError: a file is absent.
+      DamagedCheckpoint: the checkpoint's content is not what was saved.
+    """
+    if top < 1:
+        raise ValueError(f"predict: top must be at least 1; got {top}")
+    run = Run.load(run_dir)
+    paths = [Path(image) for image in images]
+    if not paths:
+        raise ValueError("predict: expected at least one image file; got none")
+    pixels = np.stack([_channels(data.read_photo(path, run.input_shape[:2]), run) for path in paths])
+    labels = np.zeros(len(paths), np.int32)
+    shown = Dataset("images", pixels, labels, run.classes)
+    rows = classify(run.trained(), run.prepare, shown).probabilities
+    best = np.argsort(-rows, axis=-1, kind="stable")[:, :top]
+    return [
+        Prediction(path, tuple((run.classes[i], float(row[i])) for i in order))
+        for path, row, order in zip(paths, rows, best, strict=True)
+    ]
+
+
+def _channels(rgb: np.ndarray, run: Run) -> np.ndarray:
+    """The image with as many channels as the run's network takes."""
+    channels = run.input_shape[2]
+    if channels == 3:
+        return rgb
+    if channels != 1:
+        raise ValueError(f"{run.folder}: image files have 1 or 3 channels; the run's images have {channels}")
+    luminance = rgb @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+    return luminance.round().astype(np.uint8)[..., None]

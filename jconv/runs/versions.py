@@ -1,0 +1,26 @@
+"""What a result depends on besides the code: versions of software, and the device."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+
+import jax
+
+PACKAGES = ("jconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """By name: the packages that are installed, Python, the system, and the devices JAX computes on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    devices = jax.local_devices()
+    kind = devices[0].device_kind
+    found["system"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
+    found["devices"] = f"{len(devices)} x {kind}"
+    return found
