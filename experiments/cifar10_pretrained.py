@@ -2,8 +2,9 @@
 
     python experiments/cifar10_pretrained.py WEIGHTS.npz --data-dir DIR [--logits LOGITS.npy]
 
-WEIGHTS.npz holds the state dict of `resnet20-12fca82f` of github.com/akamaster/pytorch_resnet_cifar10 as arrays by
-name; its author documents 91.73 % on the test set, with ImageNet's means and deviations.
+WEIGHTS.npz holds the state dict of `resnet20-12fca82f` of
+github.com/akamaster/pytorch_resnet_cifar10 as arrays by name; its author documents 91.73 % on the
+test set, with ImageNet's means and deviations.
 
 Claim: to be measured.
 """
@@ -25,7 +26,9 @@ from jconv.data.augment import normalize
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def main(weights: Positional[Path], data_dir: Path | None = None, logits: Path | None = None) -> None:
+def main(
+    weights: Positional[Path], data_dir: Path | None = None, logits: Path | None = None
+) -> None:
     """Prints the accuracy on the test set, and how far the logits lie from stored ones.
 
     Args:
@@ -44,7 +47,10 @@ def main(weights: Positional[Path], data_dir: Path | None = None, logits: Path |
     print(f"test accuracy {(found.argmax(-1) == test.labels).mean():.2%} of {len(test):,} images")
     if logits is not None:
         stored = np.load(logits, allow_pickle=False)
-        print(f"logits: largest difference {np.abs(found - stored).max():.2e}, of values up to {np.abs(stored).max():.1f}")
+        print(
+            f"logits: largest difference {np.abs(found - stored).max():.2e}, of values up to "
+            f"{np.abs(stored).max():.1f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The commands, each a dataclass whose fields are its arguments and whose `run` prints what a function returns."""
+"""The commands, each a dataclass whose fields are its arguments and whose `run` prints what a
+function returns."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Train(runs.TrainConfig):
 
     data: Positional[str] = "digits"
     resume: str | None = None
-    """Folder of a run that was stopped: goes on from its newest checkpoint; its own options count."""
+    """Folder of a run that was stopped: goes on from its newest checkpoint; its own options
+    count."""
 
     def run(self) -> None:
         """Trains, and says where the report lies."""
@@ -56,7 +58,10 @@ class Evaluate:
         """Prints accuracy and loss."""
         result = runs.evaluate(self.run_dir, data_dir=self.data_dir)
         wrong = len(result.probabilities) - int(result.confusion.trace())
-        print(f"test accuracy {result.accuracy:.2%} ({wrong} of {len(result.probabilities):,} images wrong)")
+        print(
+            f"test accuracy {result.accuracy:.2%} ({wrong} of {len(result.probabilities):,} images "
+            "wrong)"
+        )
         print(f"test loss     {result.loss:.4f} nats")
 
 
@@ -108,7 +113,8 @@ Command = (
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command; returns its exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Runs one command; returns its exit code: 0, 2 for what the user can mend, 130 after
+    Ctrl-C."""
     if list(arguments) == ["--version"]:
         print("\n".join(f"{name} {version}" for name, version in versions().items()))
         return 0
@@ -127,6 +133,9 @@ def run(arguments: Sequence[str]) -> int:
 def _input_shape(text: str) -> tuple[int, int, int]:
     parts = text.replace("x", ",").split(",")
     if len(parts) != 3 or not all(part.strip().isdigit() and int(part) for part in parts):
-        raise ValueError(f"summary: input must be H,W,C, three positive whole numbers such as 32,32,3; got {text!r}")
+        raise ValueError(
+            "summary: input must be H,W,C, three positive whole numbers such as 32,32,3; got "
+            f"{text!r}"
+        )
     height, width, channels = map(int, parts)
     return height, width, channels

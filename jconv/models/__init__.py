@@ -40,8 +40,8 @@ def make(
     """The model called `name`, for images of input_shape (H, W, C).
 
     Raises:
-      ValueError: no model is called so (the message names those that are spelt alike), or the images are too small
-        for it.
+      ValueError: no model is called so (the message names those that are spelt alike), or the
+        images are too small for it.
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name.lower().replace("-", ""), MODELS, n=3)

@@ -1,8 +1,8 @@
 """A small plain network in the style of VGG: convolution, batch norm, ReLU, pooling, repeated.
 
-References: Simonyan & Zisserman 2014, arXiv:1409.1556; Ioffe & Szegedy 2015, arXiv:1502.03167; Lin,
-  Chen &
-Yan 2013, arXiv:1312.4400 (the mean of each map before one linear layer).
+References: Simonyan & Zisserman 2014, arXiv:1409.1556; Ioffe & Szegedy 2015, arXiv:1502.03167;
+  Srivastava et al.
+2014 (dropout).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from jconv import nn
 
 
 class ConvNet(nnx.Module):
-    """One 3x3 convolution with batch norm and ReLU per entry of `widths`, a max pooling by 2
-    between them, then the mean of each map, dropout and a linear layer: x (N, H, W, C) to logits
-    (N, classes).
+    """For each of `widths` a 3x3 convolution, batch norm, ReLU and max pooling by 2, then dropout
+    and a linear
+    layer: x (N, H, W, C) to logits (N, classes).
 
-    The network to start with on images of a few dozen pixels: 94,186 parameters for 10 classes and
-    one channel.
+    The network to start with on images of a few dozen pixels: 104,426 parameters for 10 classes of
+    28x28 pixels and one channel.
 
     Args:
       widths: channels of each block.
@@ -43,9 +43,9 @@ class ConvNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         height, width, channels = input_shape
-        if not widths or min(height, width) < 2 ** (len(widths) - 1):
+        if not widths or min(height, width) < 2 ** len(widths):
             raise ValueError(
-                f"convnet: {len(widths)} widths need images of at least {2 ** (len(widths) - 1)} "
+                f"convnet: {len(widths)} widths need images of at least {2 ** len(widths)} "
                 "pixels a side; "
                 f"got widths={tuple(widths)}, input_shape (H={height}, W={width}, C={channels})"
             )
@@ -58,9 +58,10 @@ class ConvNet(nnx.Module):
             channels = features
         self.convs, self.norms = nnx.List(convs), nnx.List(norms)
         self.pool = nn.MaxPool(2)
-        self.mean = nn.GlobalAvgPool()
+        self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(dropout, rngs=rngs)
-        self.linear = nn.Linear(channels, classes, dtype=dtype, rngs=rngs)
+        left = (height >> len(widths)) * (width >> len(widths))
+        self.linear = nn.Linear(left * channels, classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits (N, classes)."""
@@ -70,7 +71,7 @@ class ConvNet(nnx.Module):
         """The output of each block and the pooled features, in order; the last is "logits"."""
         out = {}
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True), 1):
-            out[f"block{i}"] = x = nn.relu(norm(conv(x if i == 1 else self.pool(x))))
-        out["pooled"] = x = self.mean(x)
+            out[f"block{i}"] = x = self.pool(nn.relu(norm(conv(x))))
+        out["features"] = x = self.flatten(x)
         out["logits"] = self.linear(self.dropout(x))
         return out

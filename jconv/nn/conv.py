@@ -103,8 +103,8 @@ class Conv(nnx.Module):
         x, kernel, bias = _promoted(self, x)
         padding, mode = self._padding()
         y = conv(
-            x, kernel, bias, stride=self.strides or 1, padding=padding, padding_mode=mode,
-            dilation=self.kernel_dilation or 1, input_dilation=self.input_dilation or 1,
+            x, kernel, bias, stride=_or_one(self.strides), padding=padding, padding_mode=mode,
+            dilation=_or_one(self.kernel_dilation), input_dilation=_or_one(self.input_dilation),
             groups=self.feature_group_count, precision=self.precision,
             preferred_element_type=self.preferred_element_type, implementation=self.implementation,
         )  # fmt: skip
@@ -114,7 +114,9 @@ class Conv(nnx.Module):
         """Flax's words for a mode stand for padding that is half the kernel on each side."""
         if not isinstance(self.padding, str) or self.padding not in FLAX_MODES:
             return self.padding, self.padding_mode
-        dilation = per_axis(self.kernel_dilation or 1, len(self.kernel_size), "dilation", "Conv")
+        dilation = per_axis(
+            _or_one(self.kernel_dilation), len(self.kernel_size), "dilation", "Conv"
+        )
         return centred(self.kernel_size, dilation), FLAX_MODES[self.padding]
 
 
@@ -187,8 +189,8 @@ class ConvTranspose(nnx.Module):
         axes = len(self.kernel_size)
         x, batch = _one_batch_axis("ConvTranspose", inputs, axes, self.in_features)
         x, kernel, bias = _promoted(self, x)
-        stride = per_axis(self.strides or 1, axes, "strides", "ConvTranspose")
-        dilation = per_axis(self.kernel_dilation or 1, axes, "kernel_dilation", "ConvTranspose")
+        stride = per_axis(_or_one(self.strides), axes, "strides", "ConvTranspose")
+        dilation = per_axis(_or_one(self.kernel_dilation), axes, "kernel_dilation", "ConvTranspose")
         y = conv(
             x, kernel.swapaxes(-1, -2) if self.transpose_kernel else kernel, bias,
             padding=transposed_pads(self.padding, self.kernel_size, stride, dilation,
@@ -197,6 +199,11 @@ class ConvTranspose(nnx.Module):
             implementation=self.implementation,
         )  # fmt: skip
         return y.reshape(*batch, *y.shape[1:])
+
+
+def _or_one(value):
+    """Flax's None for 1."""
+    return 1 if value is None else value
 
 
 def _bias(use_bias, bias_init, features, dtype, rngs):

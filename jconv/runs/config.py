@@ -12,7 +12,8 @@ from jconv.training import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """A training run in numbers. None takes the value that suits the data set; 0 switches a thing off.
+    """A training run in numbers. None takes the value that suits the data set; 0 switches a thing
+    off.
 
     Attributes:
       data: digits, mnist, fashion-mnist, cifar10, cifar100, or a folder of images by class.
@@ -24,7 +25,8 @@ class TrainConfig:
       batch_size: images per step, over all devices.
       seed: of the parameters, the order of the images, augmentation and dropout.
       algorithm: sgd or adamw.
-      learning_rate: peak of the schedule, which warms up for a twentieth of the run and ends in a cosine.
+      learning_rate: peak of the schedule, which warms up for a twentieth of the run and ends in a
+        cosine.
       weight_decay: on kernels alone, not on norms and biases.
       momentum: of sgd (with Nesterov's correction).
       label_smoothing: in 0 to 1, without 1.
@@ -97,25 +99,31 @@ COMMON: Mapping[str, Any] = {
 # Measured by the scripts in experiments/, which say what each reaches and how long it takes.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "digits": {
-        "model": "convnet", "epochs": 40, "batch_size": 64, "learning_rate": 0.1, "weight_decay": 5e-4, "shift": 1,
+        "model": "convnet", "epochs": 40, "batch_size": 64, "learning_rate": 0.1, "weight_decay":
+          5e-4, "shift": 1,
     },
     "mnist": {
-        "model": "convnet", "epochs": 8, "batch_size": 128, "learning_rate": 0.1, "weight_decay": 5e-4, "shift": 2,
+        "model": "convnet", "epochs": 8, "batch_size": 128, "learning_rate": 0.1, "weight_decay":
+          5e-4, "shift": 2,
     },
     "fashion-mnist": {
-        "model": "convnet", "epochs": 12, "batch_size": 128, "learning_rate": 0.1, "weight_decay": 5e-4,
+        "model": "convnet", "epochs": 12, "batch_size": 128, "learning_rate": 0.1, "weight_decay":
+          5e-4,
         "crop": 2, "flip": 0.5,
     },
     "cifar10": {
-        "model": "resnet20", "epochs": 30, "batch_size": 128, "learning_rate": 0.2, "weight_decay": 5e-4,
+        "model": "resnet20", "epochs": 30, "batch_size": 128, "learning_rate": 0.2, "weight_decay":
+          5e-4,
         "crop": 4, "flip": 0.5,
     },
     "cifar100": {
-        "model": "resnet56", "epochs": 60, "batch_size": 128, "learning_rate": 0.2, "weight_decay": 5e-4,
+        "model": "resnet56", "epochs": 60, "batch_size": 128, "learning_rate": 0.2, "weight_decay":
+          5e-4,
         "crop": 4, "flip": 0.5,
     },
     "folder": {
-        "model": "convnet", "epochs": 30, "batch_size": 32, "learning_rate": 0.05, "weight_decay": 5e-4,
+        "model": "convnet", "epochs": 30, "batch_size": 32, "learning_rate": 0.05, "weight_decay":
+          5e-4,
         "crop": 4, "flip": 0.5, "label_smoothing": 0.1,
     },
 }  # fmt: skip

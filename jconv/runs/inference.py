@@ -81,7 +81,8 @@ def evaluate(run_dir: str | Path, *, data_dir: str | Path | None = None) -> Eval
       data_dir: where the files of the data set lie, if not where the run found them.
 
     Raises:
-      ValueError: no run, no checkpoint, or other classes or image sizes than the run was trained on.
+      ValueError: no run, no checkpoint, or other classes or image sizes than the run was trained
+        on.
       FileNotFoundError: the data set's files are absent.
       DamagedCheckpoint: the checkpoint's content is not what was saved.
     """
@@ -90,7 +91,8 @@ def evaluate(run_dir: str | Path, *, data_dir: str | Path | None = None) -> Eval
     test = data.load(c.data, data_dir=data_dir or c.data_dir, image_size=c.image_size).test
     if (test.classes, test.image_shape) != (run.classes, run.input_shape):
         raise ValueError(
-            f"{run.folder}: was trained on {len(run.classes)} classes of images {run.input_shape}, (H, W, C); got "
+            f"{run.folder}: was trained on {len(run.classes)} classes of images {run.input_shape}, "
+            "(H, W, C); got "
             f"{len(test.classes)} classes of images {test.image_shape} from {c.data}"
         )
     return classify(run.trained(), run.prepare, test)
@@ -99,8 +101,8 @@ def evaluate(run_dir: str | Path, *, data_dir: str | Path | None = None) -> Eval
 def predict(run_dir: str | Path, images: Sequence[str | Path], *, top: int = 3) -> list[Prediction]:
     """The `top` most probable classes of each image file, by the run's newest weights.
 
-    An image is scaled until it covers the run's input, and its centre is cut out. Networks of one channel see its
-    luminance; those trained on digits expect bright strokes on black.
+    An image is scaled until it covers the run's input, and its centre is cut out. Networks of one
+    channel see its luminance; those trained on digits expect bright strokes on black.
 
     Raises:
       ValueError: no run, no checkpoint, no image in a file, or top < 1.
@@ -113,7 +115,9 @@ def predict(run_dir: str | Path, images: Sequence[str | Path], *, top: int = 3) 
     paths = [Path(image) for image in images]
     if not paths:
         raise ValueError("predict: expected at least one image file; got none")
-    pixels = np.stack([_channels(data.read_photo(path, run.input_shape[:2]), run) for path in paths])
+    pixels = np.stack(
+        [_channels(data.read_photo(path, run.input_shape[:2]), run) for path in paths]
+    )
     labels = np.zeros(len(paths), np.int32)
     shown = Dataset("images", pixels, labels, run.classes)
     rows = classify(run.trained(), run.prepare, shown).probabilities
@@ -130,6 +134,8 @@ def _channels(rgb: np.ndarray, run: Run) -> np.ndarray:
     if channels == 3:
         return rgb
     if channels != 1:
-        raise ValueError(f"{run.folder}: image files have 1 or 3 channels; the run's images have {channels}")
+        raise ValueError(
+            f"{run.folder}: image files have 1 or 3 channels; the run's images have {channels}"
+        )
     luminance = rgb @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
     return luminance.round().astype(np.uint8)[..., None]

@@ -60,14 +60,18 @@ def _worst(test: Dataset, probabilities: np.ndarray) -> list[WrongImage]:
     chosen = wrong[np.argsort(-sure, kind="stable")[:MOST_WRONG]]
     images = test.images[chosen] if len(chosen) else ()
     return [
-        WrongImage(image, int(test.labels[i]), int(predicted[i]), float(probabilities[i, predicted[i]]))
+        WrongImage(
+            image, int(test.labels[i]), int(predicted[i]), float(probabilities[i, predicted[i]])
+        )
         for i, image in zip(chosen, images, strict=True)
     ]
 
 
 def _first_filters(model: Any, summary: Summary) -> np.ndarray | None:
     """The kernel of the first convolution that the network calls, if it has one."""
-    modules = {".".join(map(str, path)): module for path, module in nnx.iter_modules(model, graph=False)}
+    modules = {
+        ".".join(map(str, path)): module for path, module in nnx.iter_modules(model, graph=False)
+    }
     for row in summary.rows:
         kernel = getattr(modules.get(row.path), "kernel", None)
         if kernel is not None and kernel[...].ndim == 4:
@@ -86,7 +90,9 @@ def _endpoints(model: Any, x: jax.Array) -> dict[str, np.ndarray]:
         return list(out.values())
 
     arrays = values(x)
-    return {name: np.asarray(value[0], np.float32) for name, value in zip(names, arrays, strict=True)}
+    return {
+        name: np.asarray(value[0], np.float32) for name, value in zip(names, arrays, strict=True)
+    }
 
 
 def _duration(seconds: float) -> str:

@@ -1,9 +1,9 @@
 """A run: the folder that training leaves, and what it takes to go on with it or use it.
 
-    RUN/config.json      the configuration, the classes, how images are prepared, and versions
-    RUN/metrics.jsonl    see `jconv.training.MetricsFile`
-    RUN/checkpoints/     see `jconv.training.Checkpoints`
-    RUN/report.html      see `jconv.visualize`
+RUN/config.json      the configuration, the classes, how images are prepared, and versions
+RUN/metrics.jsonl    see `jconv.training.MetricsFile`
+RUN/checkpoints/     see `jconv.training.Checkpoints`
+RUN/report.html      see `jconv.visualize`
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from flax import nnx
 
 from jconv import models
 from jconv.data import Dataset, Statistics
-from jconv.data.augment import Augmentation, compose, cutout, normalize, random_crop, random_flip, random_shift
+from jconv.data.augment import (
+    Augmentation,
+    compose,
+    cutout,
+    normalize,
+    random_crop,
+    random_flip,
+    random_shift,
+)
 from jconv.runs.config import TrainConfig
 from jconv.runs.versions import versions
 from jconv.training import Checkpoints, TrainState
@@ -99,14 +107,18 @@ class Run:
         """
         assert self.config.model is not None
         rngs = nnx.Rngs(self.config.seed)
-        return models.make(self.config.model, classes=len(self.classes), input_shape=self.input_shape, rngs=rngs)
+        return models.make(
+            self.config.model, classes=len(self.classes), input_shape=self.input_shape, rngs=rngs
+        )
 
     def initial(self) -> tuple[nnx.GraphDef[Any], TrainState, Any]:
         """The graph of the model, the state at step 0, and the optimizer."""
         recipe = self.config.recipe()
         tx = recipe.optimizer(self.steps)
         key = jax.random.key(self.config.seed)
-        graph, state = TrainState.create(self.model(), tx, key=key, ema=recipe.ema_decay is not None)
+        graph, state = TrainState.create(
+            self.model(), tx, key=key, ema=recipe.ema_decay is not None
+        )
         return graph, state, tx
 
     def checkpoints(self) -> Checkpoints:

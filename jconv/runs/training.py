@@ -15,7 +15,15 @@ from jconv.runs.config import TrainConfig
 from jconv.runs.inference import Evaluation, classify
 from jconv.runs.report import report_of
 from jconv.runs.run import Run
-from jconv.training import data_parallel, evaluate, fit, make_eval_step, make_train_step, mesh, replicate
+from jconv.training import (
+    data_parallel,
+    evaluate,
+    fit,
+    make_eval_step,
+    make_train_step,
+    mesh,
+    replicate,
+)
 from jconv.visualize.report import write_report
 
 STATISTICS_SAMPLE = 4096  # images of a folder that are decoded for their mean and deviation
@@ -46,16 +54,19 @@ def train(
     log: Callable[[str], None] = print,
     progress: bool = True,
 ) -> RunResult:
-    """Trains a network, evaluates it, and writes checkpoints, metrics and `report.html` into its run's folder.
+    """Trains a network, evaluates it, and writes checkpoints, metrics and `report.html` into its
+    run's folder.
 
     Args:
       datasets: instead of those that `config.data` names.
-      resume: goes on with the run in `config.run_dir`, whose own configuration counts (see `resume_run`).
+      resume: goes on with the run in `config.run_dir`, whose own configuration counts (see
+        `resume_run`).
       log: gets lines of text.
       progress: a progress bar on a terminal, lines elsewhere.
 
     Raises:
-      ValueError: an unknown data set or model, a value out of range, damaged files, or a run_dir that already holds a run.
+      ValueError: an unknown data set or model, a value out of range, damaged files, or a run_dir
+        that already holds a run.
       FileNotFoundError: the data set's files are absent and can't be downloaded.
       Interrupted: after Ctrl-C; everything is saved, and the message says how to go on.
       NonFiniteLoss: the loss is no number any more; the message names the last good checkpoint.
@@ -69,7 +80,8 @@ def train(
         folder = Path(config.run_dir) if config.run_dir else _new_folder(config)
         if (folder / "config.json").exists():
             raise ValueError(
-                f"{folder}: a run is kept here already; resume it, or choose another run_dir (or remove the folder)"
+                f"{folder}: a run is kept here already; resume it, or choose another run_dir (or "
+                "remove the folder)"
             )
         run = Run.of(folder, config, datasets.train, _statistics(config, datasets))
         run.model()  # complains about an unknown model before anything is written
@@ -78,7 +90,8 @@ def train(
 
 
 def resume_run(run_dir: str | Path, **kwargs: Any) -> RunResult:
-    """Goes on with the run kept in `run_dir` from its newest checkpoint, to the same result as if it had not stopped.
+    """Goes on with the run kept in `run_dir` from its newest checkpoint, to the same result as if
+    it had not stopped.
 
     Raises:
       as `train`.
@@ -86,13 +99,20 @@ def resume_run(run_dir: str | Path, **kwargs: Any) -> RunResult:
     return train(TrainConfig(run_dir=str(run_dir)), resume=True, **kwargs)
 
 
-def _train(run: Run, datasets: Datasets, *, resume: bool, log: Callable[[str], None], progress: bool) -> RunResult:
+def _train(
+    run: Run, datasets: Datasets, *, resume: bool, log: Callable[[str], None], progress: bool
+) -> RunResult:
     c = run.config
     assert c.batch_size is not None
     graph, state, tx = run.initial()
     recipe, devices = c.recipe(), mesh()
     step = make_train_step(
-        graph, tx, recipe.loss_fn(), augment=run.augment(), ema_decay=recipe.ema_decay, compute_dtype=run.compute_dtype()
+        graph,
+        tx,
+        recipe.loss_fn(),
+        augment=run.augment(),
+        ema_decay=recipe.ema_decay,
+        compute_dtype=run.compute_dtype(),
     )
     eval_step = make_eval_step(graph, prepare=run.prepare, compute_dtype=run.compute_dtype())
     per_epoch = len(datasets.train) // c.batch_size
@@ -103,7 +123,9 @@ def _train(run: Run, datasets: Datasets, *, resume: bool, log: Callable[[str], N
             replicate(state, devices),
             batches(datasets.train, c.batch_size, seed=c.seed),
             steps=run.steps,
-            evaluate=functools.partial(_evaluate, data_parallel(eval_step, devices, donate=False), datasets, c.batch_size),
+            evaluate=functools.partial(
+                _evaluate, data_parallel(eval_step, devices, donate=False), datasets, c.batch_size
+            ),
             eval_every=per_epoch * c.eval_every,
             checkpoints=checkpoints,
             resume=resume,
@@ -115,12 +137,17 @@ def _train(run: Run, datasets: Datasets, *, resume: bool, log: Callable[[str], N
         )
     model = result.state.model(graph)
     test = classify(model, run.prepare, datasets.test)
-    report = write_report(run.folder / "report.html", report_of(run, model, datasets.test, test, seconds=result.seconds))
+    report = write_report(
+        run.folder / "report.html",
+        report_of(run, model, datasets.test, test, seconds=result.seconds),
+    )
     return RunResult(run.folder, report, test, result.seconds)
 
 
 def _evaluate(eval_step, datasets, batch_size, state):
-    held_out = batches(datasets.test, batch_size, seed=0, epochs=1, shuffle=False, drop_remainder=False)
+    held_out = batches(
+        datasets.test, batch_size, seed=0, epochs=1, shuffle=False, drop_remainder=False
+    )
     values = evaluate(eval_step, state, held_out, batch_size=batch_size)
     return {name: values[name] for name in ("accuracy", "loss")}
 
@@ -133,7 +160,9 @@ def _statistics(config: TrainConfig, datasets: Datasets):
 
 def _given(config: TrainConfig) -> str:
     if not config.run_dir:
-        raise ValueError("train: resume needs run_dir, the folder of the run that is to go on; got none")
+        raise ValueError(
+            "train: resume needs run_dir, the folder of the run that is to go on; got none"
+        )
     return config.run_dir
 
 

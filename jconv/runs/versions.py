@@ -12,7 +12,8 @@ PACKAGES = ("jconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grai
 
 
 def versions() -> dict[str, str]:
-    """By name: the packages that are installed, Python, the system, and the devices JAX computes on."""
+    """By name: the packages that are installed, Python, the system, and the devices JAX computes
+    on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -1,0 +1,117 @@
+"""Convolution layers: the numbers and parameters of Flax, and one clear sentence for each wrong
+  input."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from jconv import nn
+from tests.tolerance import assert_close
+
+SAME_AS_FLAX = {
+    "plain": {},
+    "strides": {"strides": (2, 3)},
+    "valid": {"padding": "VALID", "use_bias": False},
+    "circular": {"padding": "CIRCULAR", "strides": 2},
+    "reflect": {"padding": "REFLECT", "kernel_dilation": 2},
+    "pairs": {"padding": [(1, 2), 0]},
+    "grouped": {"feature_group_count": 2, "padding": 1},
+    "input_dilated": {"input_dilation": 2, "padding": [(1, 2), (0, 1)]},
+    "masked": {"mask": jnp.tril(jnp.ones((3, 2, 4, 6)))},
+    "bfloat16": {"dtype": jnp.bfloat16},
+}
+TRANSPOSED_AS_FLAX = {
+    "plain": {},
+    "strides": {"strides": 2},
+    "stride_over_kernel": {"strides": (4, 3)},
+    "valid": {"strides": 3, "padding": "VALID"},
+    "transpose_kernel": {"strides": 2, "transpose_kernel": True},
+    "pairs_dilated": {"padding": [(1, 2), 0], "strides": 2, "kernel_dilation": 2},
+}
+
+
+@pytest.mark.parametrize("kwargs", SAME_AS_FLAX.values(), ids=SAME_AS_FLAX)
+def test_conv_is_flax_conv(kwargs, key):
+    ours, flax = (m(4, 6, (3, 2), rngs=nnx.Rngs(1), **kwargs) for m in (nn.Conv, nnx.Conv))
+    x = jax.random.normal(key, (2, 9, 8, 4))
+    assert_close(ours(x), flax(x), terms=3 * 2 * 4)
+    assert ours(x).dtype == flax(x).dtype
+    _same_parameters(ours, flax)
+
+
+@pytest.mark.parametrize("kwargs", TRANSPOSED_AS_FLAX.values(), ids=TRANSPOSED_AS_FLAX)
+def test_conv_transpose_is_flax_conv_transpose(kwargs, key):
+    kinds = (nn.ConvTranspose, nnx.ConvTranspose)
+    ours, flax = (m(4, 6, (3, 2), rngs=nnx.Rngs(1), **kwargs) for m in kinds)
+    x = jax.random.normal(key, (2, 5, 4, 4))
+    assert_close(ours(x), flax(x), terms=3 * 2 * 4)
+    _same_parameters(ours, flax)
+
+
+def test_kernel_size_says_how_many_spatial_axes(key):
+    assert nn.Conv(3, 4, 3, rngs=nnx.Rngs(0))(jnp.zeros((2, 7, 3))).shape == (2, 7, 4)
+    assert nn.Conv(3, 4, (2, 3, 3), rngs=nnx.Rngs(0))(jnp.zeros((1, 4, 5, 6, 3))).shape == (
+        1,
+        4,
+        5,
+        6,
+        4,
+    )
+
+
+def test_any_number_of_batch_axes(key):
+    layer, x = nn.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)), jax.random.normal(key, (2, 5, 6, 7, 3))
+    assert_close(layer(x)[1, 4], layer(x[1, 4]), terms=27)
+
+
+def test_transposed_kernel_is_the_adjoint_of_conv(key):
+    conv = nn.Conv(4, 6, (3, 2), strides=2, use_bias=False, rngs=nnx.Rngs(1))
+    back = nn.ConvTranspose(
+        6, 4, (3, 2), strides=2, transpose_kernel=True, use_bias=False, rngs=nnx.Rngs(1)
+    )
+    back.kernel[...] = conv.kernel[...]
+    x = jax.random.normal(key, (1, 8, 6, 4))
+    y = jax.random.normal(key, (1, 4, 3, 6))
+    (dx,) = jax.linear_transpose(conv, x)(y)
+    assert_close(back(y), dx, terms=3 * 2 * 6)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "shape", "message"),
+    [
+        ({}, (5,), r"Conv: inputs must be \(\*batch, \*spatial, in_features\) with 2 spatial
+        axes.*rank 1"), ({}, (1, 8, 8, 4), r"Conv: inputs have 4 channels but in_features=3; got
+        inputs \(1, 8, 8, 4\)"),
+        ({"padding": "VALID"}, (1, 2, 8, 3), r"conv: a window of \(3, 3\) taps .* does not fit in an
+          input of \(2, 8\)"),
+        ({"padding": -1}, (1, 8, 8, 3), r"conv: padding must not be negative"),
+        ({"padding": "SMAE"}, (1, 8, 8, 3), r"conv: padding must be one of SAME, SAME_LOWER, VALID,
+          CAUSAL.*'SMAE'"),
+        ({"strides": 0}, (1, 8, 8, 3), r"conv: stride must be"),
+    ],
+)  # fmt: skip
+def test_says_what_is_wrong_with_a_call(kwargs, shape, message):
+    layer = nn.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0), **kwargs)
+    with pytest.raises(ValueError, match=message):
+        layer(jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"feature_group_count": 2}, r"must divide into feature_group_count groups; got
+          in_features=3"),
+        ({"mask": jnp.ones((3, 3))}, r"Conv: mask must have the kernel's shape \(3, 3, 3, 4\)"),
+    ],
+)  # fmt: skip
+def test_says_what_is_wrong_with_a_layer(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        nn.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0), **kwargs)
+
+
+def _same_parameters(ours, flax):
+    ours, flax = (jax.tree.leaves_with_path(nnx.state(layer)) for layer in (ours, flax))
+    assert [(path, leaf.shape) for path, leaf in ours] == [
+        (path, leaf.shape) for path, leaf in flax
+    ]

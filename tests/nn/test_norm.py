@@ -1,0 +1,69 @@
+"""BatchNorm: Flax's numbers, statistics and modes."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from jconv import nn
+from tests.tolerance import assert_close
+
+SAME_AS_FLAX = {
+    "plain": {},
+    "momentum": {"momentum": 0.5, "epsilon": 1e-3},
+    "first_axis": {"axis": 1},
+    "no_affine": {"use_bias": False, "use_scale": False},
+    "bfloat16": {"dtype": jnp.bfloat16},
+}
+
+
+@pytest.mark.parametrize("kwargs", SAME_AS_FLAX.values(), ids=SAME_AS_FLAX)
+def test_is_flax_batch_norm(kwargs, key):
+    ours, flax = (m(4, rngs=nnx.Rngs(0), **kwargs) for m in (nn.BatchNorm, nnx.BatchNorm))
+    x = 3 * jax.random.normal(key, (5, 4, 6, 4)) + 2
+    terms = 4 * x.size  # Flax's E[x^2] - E[x]^2 loses digits that the two-pass variance keeps
+    with jax.numpy_dtype_promotion("standard"):  # Flax mixes bfloat16 and float32
+        expected = flax(x)
+    assert_close(ours(x), expected, terms=terms)
+    assert_close(ours.mean[...], flax.mean[...], terms=terms)
+    assert_close(ours.var[...], flax.var[...], terms=terms)
+    for layer in (ours, flax):
+        layer.eval()
+    with jax.numpy_dtype_promotion("standard"):
+        expected = flax(x)
+    assert_close(ours(x), expected, terms=terms)
+    assert ours(x).dtype == expected.dtype
+
+
+def test_evaluation_changes_no_statistics(key):
+    layer = nn.BatchNorm(3, use_running_average=True, rngs=nnx.Rngs(0))
+    layer(jax.random.normal(key, (5, 3)))
+    assert jnp.all(layer.mean[...] == 0)
+
+
+def test_view_switches_the_mode(key):
+    layer = nn.BatchNorm(3, rngs=nnx.Rngs(0))
+    x = jax.random.normal(key, (5, 3)) + 1
+    view = nnx.view(layer, use_running_average=True)
+    assert_close(view(x), x / jnp.sqrt(1 + 1e-5), terms=1)
+
+
+def test_mask_says_which_pixels_count(key):
+    x = jax.random.normal(key, (4, 2, 2, 3))
+    mask = jnp.arange(4)[:, None, None, None] < 3
+    masked, cut = (nn.BatchNorm(3, rngs=nnx.Rngs(0)) for _ in range(2))
+    assert_close(masked(x, mask=mask)[:3], cut(x[:3]), terms=12)
+    assert_close(masked.var[...], cut.var[...], terms=12)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "shape", "message"),
+    [
+        ({}, (2, 4), r"x must have num_features=3 channels on axis -1; got x \(2, 4\)"),
+        ({"axis": 3}, (2, 3), r"channels on axis 3; got x \(2, 3\)"),
+        ({"axis_index_groups": [[0, 1]]}, (2, 3), r"axis_index_groups is not supported"),
+    ],
+)
+def test_says_what_is_wrong(kwargs, shape, message):
+    with pytest.raises(ValueError, match=message):
+        nn.BatchNorm(3, rngs=nnx.Rngs(0), **kwargs)(jnp.zeros(shape))
