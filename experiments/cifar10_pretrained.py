@@ -42,8 +42,8 @@ def main(
     model.eval()
     test = data.load("cifar10", data_dir=data_dir).test
     apply = jax.jit(lambda images: model(normalize(images, *IMAGENET)))
-    batches = np.split(test.images, range(500, len(test), 500))
-    found = np.concatenate([np.asarray(apply(images)) for images in batches])
+    batches = data.batches(test, 500, seed=0, epochs=1, shuffle=False)
+    found = np.concatenate([np.asarray(apply(batch["image"])) for batch in batches])
     print(f"test accuracy {(found.argmax(-1) == test.labels).mean():.2%} of {len(test):,} images")
     if logits is not None:
         stored = np.load(logits, allow_pickle=False)

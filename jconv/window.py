@@ -73,9 +73,9 @@ class Window:
         extents = tuple(_extent(r, d) for r, d in zip(size, dilation, strict=True))
         dilated = tuple(_dilated(n, d) for n, d in zip(input, input_dilation, strict=True))
         pads = resolve_padding(padding, dilated, extents, stride, op)
-        _check_fits(op, dilated, size, extents, pads)
         if ceil_mode:
             pads = tuple(map(_ceil_pads, dilated, extents, stride, pads))
+        _check_fits(op, dilated, size, extents, pads)
         return cls(tuple(input), size, stride, dilation, pads, input_dilation, groups)
 
     @classmethod
@@ -321,6 +321,8 @@ def _ceil_pads(n: int, extent: int, stride: int, pad: Pair) -> Pair:
     output = -(-(n + lo + hi - extent) // stride) + 1
     if (output - 1) * stride >= n + lo:
         output -= 1
+    if output < 1:
+        return pad
     return lo, max(hi, (output - 1) * stride + extent - n - lo)
 
 

@@ -103,11 +103,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
           5e-4, "shift": 1,
     },
     "mnist": {
-        "model": "convnet", "epochs": 8, "batch_size": 128, "learning_rate": 0.1, "weight_decay":
+        "model": "convnet", "epochs": 5, "batch_size": 128, "learning_rate": 0.1, "weight_decay":
           5e-4, "shift": 2,
     },
     "fashion-mnist": {
-        "model": "convnet", "epochs": 12, "batch_size": 128, "learning_rate": 0.1, "weight_decay":
+        "model": "convnet", "epochs": 10, "batch_size": 128, "learning_rate": 0.1, "weight_decay":
           5e-4,
         "crop": 2, "flip": 0.5,
     },

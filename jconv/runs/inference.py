@@ -115,6 +115,8 @@ def predict(run_dir: str | Path, images: Sequence[str | Path], *, top: int = 3) 
     paths = [Path(image) for image in images]
     if not paths:
         raise ValueError("predict: expected at least one image file; got none")
+    if absent := [str(path) for path in paths if not path.is_file()]:
+        raise FileNotFoundError(f"predict: no such file: {', '.join(absent)}")
     pixels = np.stack(
         [_channels(data.read_photo(path, run.input_shape[:2]), run) for path in paths]
     )

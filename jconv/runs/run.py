@@ -63,8 +63,8 @@ class Run:
         assert config.batch_size is not None
         assert config.epochs is not None
         size = min(config.batch_size, len(train))
-        config = dataclasses.replace(config, batch_size=size)
         steps = len(train) // size * config.epochs
+        config = dataclasses.replace(config, batch_size=size)
         return cls(folder, config, steps, train.classes, train.image_shape, statistics, versions())
 
     def save(self) -> None:
@@ -125,7 +125,7 @@ class Run:
         """The run's checkpoints, to be closed."""
         return Checkpoints(self.folder / "checkpoints")
 
-    def prepare(self, images: jax.Array) -> jax.Array:
+    def prepare(self, images: Any) -> jax.Array:
         """uint8 images as the network takes them."""
         return normalize(images, *self.statistics)
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from jconv import data
-from jconv.data import STATISTICS, Datasets, batches, channel_statistics
+from jconv.data import STATISTICS, Dataset, Datasets, batches, channel_statistics, eval_batches
 from jconv.runs.config import TrainConfig
 from jconv.runs.inference import Evaluation, classify
 from jconv.runs.report import report_of
 from jconv.runs.run import Run
 from jconv.training import (
+    TrainState,
     data_parallel,
     evaluate,
     fit,
@@ -24,6 +26,8 @@ from jconv.training import (
     mesh,
     replicate,
 )
+from jconv.training.loop import Evaluate
+from jconv.training.step import Step
 from jconv.visualize.report import write_report
 
 STATISTICS_SAMPLE = 4096  # images of a folder that are decoded for their mean and deviation
@@ -105,28 +109,17 @@ def _train(
     c = run.config
     assert c.batch_size is not None
     graph, state, tx = run.initial()
-    recipe, devices = c.recipe(), mesh()
-    step = make_train_step(
-        graph,
-        tx,
-        recipe.loss_fn(),
-        augment=run.augment(),
-        ema_decay=recipe.ema_decay,
-        compute_dtype=run.compute_dtype(),
-    )
-    eval_step = make_eval_step(graph, prepare=run.prepare, compute_dtype=run.compute_dtype())
-    per_epoch = len(datasets.train) // c.batch_size
+    devices = mesh()
+    step, evaluation = _compiled(run, graph, tx, datasets.test, devices)
     log(f"{c.model} on {c.data}: {run.steps} steps of {c.batch_size} images, into {run.folder}")
     with run.checkpoints() as checkpoints:
         result = fit(
-            data_parallel(step, devices),
+            step,
             replicate(state, devices),
             batches(datasets.train, c.batch_size, seed=c.seed),
             steps=run.steps,
-            evaluate=functools.partial(
-                _evaluate, data_parallel(eval_step, devices, donate=False), datasets, c.batch_size
-            ),
-            eval_every=per_epoch * c.eval_every,
+            evaluate=evaluation,
+            eval_every=len(datasets.train) // c.batch_size * c.eval_every,
             checkpoints=checkpoints,
             resume=resume,
             metrics_file=run.folder / "metrics.jsonl",
@@ -137,19 +130,32 @@ def _train(
         )
     model = result.state.model(graph)
     test = classify(model, run.prepare, datasets.test)
-    report = write_report(
-        run.folder / "report.html",
-        report_of(run, model, datasets.test, test, seconds=result.seconds),
-    )
+    shown = report_of(run, model, datasets.test, test, seconds=result.seconds)
+    report = write_report(run.folder / "report.html", shown)
     return RunResult(run.folder, report, test, result.seconds)
 
 
-def _evaluate(eval_step, datasets, batch_size, state):
-    held_out = batches(
-        datasets.test, batch_size, seed=0, epochs=1, shuffle=False, drop_remainder=False
+def _compiled(run: Run, graph: Any, tx: Any, test: Dataset, devices: Mesh) -> tuple[Step, Evaluate]:
+    """The training step, and the evaluation on `test`, over all devices."""
+    recipe = run.config.recipe()
+    step = make_train_step(
+        graph,
+        tx,
+        recipe.loss_fn(),
+        augment=run.augment(),
+        ema_decay=recipe.ema_decay,
+        compute_dtype=run.compute_dtype(),
     )
-    values = evaluate(eval_step, state, held_out, batch_size=batch_size)
-    return {name: values[name] for name in ("accuracy", "loss")}
+    sums = make_eval_step(graph, prepare=run.prepare, compute_dtype=run.compute_dtype())
+    eval_step = data_parallel(sums, devices, donate=False)
+    size = run.config.batch_size
+    assert size is not None
+
+    def evaluation(state: TrainState) -> dict[str, Any]:
+        values = evaluate(eval_step, state, eval_batches(test, size))
+        return {name: values[name] for name in ("accuracy", "loss")}
+
+    return data_parallel(step, devices), evaluation
 
 
 def _statistics(config: TrainConfig, datasets: Datasets):

@@ -95,7 +95,7 @@ def test_says_what_is_wrong(name, shape, message):
 
 
 def test_resnet_depth_must_be_6n_plus_2():
-    with pytest.raises(ValueError, match="depth must be 6n \\+ 2.*depth=18"):
+    with pytest.raises(ValueError, match=r"depth must be 6n \+ 2.*depth=18"):
         models.ResNetCifar(18, rngs=nnx.Rngs(0))
 
 

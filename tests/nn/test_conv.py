@@ -1,5 +1,5 @@
 """Convolution layers: the numbers and parameters of Flax, and one clear sentence for each wrong
-  input."""
+input."""
 
 import jax
 import jax.numpy as jnp
@@ -80,14 +80,11 @@ def test_transposed_kernel_is_the_adjoint_of_conv(key):
 @pytest.mark.parametrize(
     ("kwargs", "shape", "message"),
     [
-        ({}, (5,), r"Conv: inputs must be \(\*batch, \*spatial, in_features\) with 2 spatial
-        axes.*rank 1"), ({}, (1, 8, 8, 4), r"Conv: inputs have 4 channels but in_features=3; got
-        inputs \(1, 8, 8, 4\)"),
-        ({"padding": "VALID"}, (1, 2, 8, 3), r"conv: a window of \(3, 3\) taps .* does not fit in an
-          input of \(2, 8\)"),
+        ({}, (5,), r"Conv: inputs must be .* with 2 spatial axes.*rank 1, shape \(5,\)"),
+        ({}, (1, 8, 8, 4), r"have 4 channels but in_features=3; got inputs \(1, 8, 8, 4\)"),
+        ({"padding": "VALID"}, (1, 2, 8, 3), r"conv: a window .* not fit in an input of \(2, 8\)"),
         ({"padding": -1}, (1, 8, 8, 3), r"conv: padding must not be negative"),
-        ({"padding": "SMAE"}, (1, 8, 8, 3), r"conv: padding must be one of SAME, SAME_LOWER, VALID,
-          CAUSAL.*'SMAE'"),
+        ({"padding": "SMAE"}, (1, 8, 8, 3), r"conv: padding must be one of SAME, .*got 'SMAE'"),
         ({"strides": 0}, (1, 8, 8, 3), r"conv: stride must be"),
     ],
 )  # fmt: skip
@@ -100,8 +97,7 @@ def test_says_what_is_wrong_with_a_call(kwargs, shape, message):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"feature_group_count": 2}, r"must divide into feature_group_count groups; got
-          in_features=3"),
+        ({"feature_group_count": 2}, r"must divide into feature_group_count groups; got in"),
         ({"mask": jnp.ones((3, 3))}, r"Conv: mask must have the kernel's shape \(3, 3, 3, 4\)"),
     ],
 )  # fmt: skip

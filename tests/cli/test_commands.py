@@ -1,0 +1,66 @@
+"""The command line: what it prints, its exit codes, and that it is a layer over functions."""
+
+import re
+
+import pytest
+
+from jconv.cli.commands import run
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("cli") / "run")
+    options = ["--model", "simple_cnn", "--epochs", "1", "--run-dir", folder]
+    assert run(["train", "digits", *options]) == 0
+    return folder
+
+
+def test_trains_and_evaluates(run_dir, capsys):
+    assert run(["evaluate", run_dir]) == 0
+    assert re.match(
+        r"test accuracy \d+\.\d\d% \(\d+ of 179 images wrong\)", capsys.readouterr().out
+    )
+
+
+def test_predicts(run_dir, capsys, tmp_path):
+    from PIL import Image
+
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    assert run(["predict", run_dir, str(tmp_path / "black.png"), "--top", "2"]) == 0
+    assert re.search(r"black\.png: \d \d+\.\d%  \d \d+\.\d%\n", capsys.readouterr().out)
+
+
+def test_resuming_a_finished_run_says_what_it_reached(run_dir, capsys):
+    assert run(["train", "--resume", run_dir]) == 0
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_summary(capsys):
+    assert run(["summary", "lenet5", "--input", "28,28,1"]) == 0
+    out = capsys.readouterr().out
+    assert "61,706" in out
+    assert "multiply-adds" in out
+
+
+def test_version(capsys):
+    assert run(["--version"]) == 0
+    assert "jax " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "cifr10"], "did you mean cifar10"),
+        (["train", "--model", "resnet2"], "did you mean"),
+        (["train", "mnist", "--data-dir", "{tmp}", "--epochs", "0"], "epochs must be at least 1"),
+        (["evaluate", "{tmp}"], "no run is kept here"),
+        (["summary", "lenet5", "--input", "28x28"], "input must be H,W,C"),
+        (["summary", "lenet5", "--input", "8,8,1"], "at least 12x12 pixels"),
+    ],
+)
+def test_one_line_for_what_the_user_can_mend(arguments, message, capsys, tmp_path):
+    assert run([argument.format(tmp=tmp_path) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("jconv: ")
+    assert error.count("\n") == 1

@@ -1,0 +1,436 @@
+"""Every transformation of JAX on every operation, against the same transformation of plain JAX.
+
+All in float64, so the two differ by rounding alone. Several transformations share one compiled
+program where a wrong one would still be told apart: results are compared leaf by leaf.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jax.test_util import check_grads
+
+import jconv
+from tests.tolerance import epsilons
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+    """An operation and its plain formulation; operand 0 has examples first, `linear` are linear."""
+
+    f: Callable
+    plain: Callable
+    shapes: tuple[tuple[int, ...], ...]
+    linear: tuple[int, ...]
+
+    def operands(self, dtype="float64", examples=None) -> tuple[jax.Array, ...]:
+        """No two numbers within 1/100 of one another, so that maxima are far from ties."""
+        shapes = list(self.shapes)
+        if examples is not None:
+            shapes[0] = (examples, *shapes[0][1:])
+        size = sum(int(np.prod(shape)) for shape in shapes)
+        step = max(0.01, 3 / max(size, 1))
+        numbers = (np.random.default_rng(0).permutation(size) - size / 2) * step
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+        parts = zip(np.split(numbers, ends), shapes, strict=True)
+        return tuple(jnp.asarray(part.reshape(shape), dtype) for part, shape in parts)
+
+
+def convolution(x, w, **options) -> Op:
+    spatial = "DHW"[5 - len(x) :]
+
+    def plain(x, w):
+        return lax.conv_general_dilated(
+            x, w,
+            window_strides=options.get("stride", (1,) * len(spatial)),
+            padding=options.get("padding", "SAME"),
+            lhs_dilation=options.get("input_dilation", (1,) * len(spatial)),
+            rhs_dilation=options.get("dilation", (1,) * len(spatial)),
+            feature_group_count=options.get("groups", 1),
+            dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
+        )  # fmt: skip
+
+    return Op(functools.partial(jconv.conv, **options), plain, (x, w), (0, 1))
+
+
+def transposed(y, w):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_transpose(
+        y, w, (2, 1), "VALID", dimension_numbers=numbers, transpose_kernel=True
+    )
+
+
+def patches(x):
+    """The four pixels of each 2x2 window with stride 1, as an axis of their own."""
+    h, w = x.shape[1:3]
+    shifts = itertools.product(range(2), range(2))
+    return jnp.stack([x[:, r : r + h - 1, s : s + w - 1] for r, s in shifts])
+
+
+def normalised(x, scale, bias):
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias, mean, variance
+
+
+OPS = {
+    "conv_1d": convolution((2, 5, 2), (3, 2, 2)),
+    "conv_2d": convolution((2, 4, 3, 2), (3, 2, 2, 2)),
+    "conv_3d": convolution((2, 3, 2, 3, 1), (2, 1, 2, 1, 2), padding=((0, 1), (0, 0), (1, 0))),
+    "grouped": convolution((2, 4, 3, 4), (3, 2, 2, 4), groups=2, stride=(2, 1)),
+    "depthwise": convolution((2, 4, 3, 2), (3, 2, 1, 4), groups=2),
+    "dilated": convolution((2, 5, 4, 2), (2, 2, 2, 1), dilation=(2, 3)),
+    "strided": convolution((2, 6, 5, 2), (2, 3, 2, 2), stride=(3, 2), padding="VALID"),
+    "input_dilated": convolution(
+        (2, 3, 3, 2), (3, 2, 2, 2), input_dilation=(2, 3), stride=(2, 1), padding=((1, 1), (0, 2))
+    ),
+    "conv_transpose": Op(
+        functools.partial(jconv.conv_transpose, stride=(2, 1), padding="VALID"),
+        transposed, ((2, 3, 2, 2), (3, 2, 1, 2)), (0, 1),
+    ),
+    "max_pool": Op(
+        functools.partial(jconv.max_pool, window=2, stride=1),
+        lambda x: patches(x).max(0), ((2, 4, 3, 2),), (),
+    ),
+    "avg_pool": Op(
+        functools.partial(jconv.avg_pool, window=2, stride=1),
+        lambda x: patches(x).mean(0), ((2, 4, 3, 2),), (0,),
+    ),
+    "batch_norm": Op(
+        lambda x, scale, bias: jconv.batch_norm(x, scale, bias),
+        normalised, ((2, 3, 2, 2), (2,), (2,)), (),
+    ),
+}  # fmt: skip
+each_op = pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+
+
+def same(program, op, *operands, tolerance=1e-10):
+    """Runs `program(f, *operands)`, compiled, with both formulations and compares all results."""
+    actual, expected = (jax.jit(functools.partial(program, f))(*operands) for f in (op.f, op.plain))
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == e.dtype
+        size = np.abs(e).max(initial=1.0)
+        np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance * size)
+
+
+def loss(f):
+    """A scalar whose derivatives of all orders depend on every result."""
+    return lambda *operands: sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(f(*operands)))
+
+
+def grad(f, operands):
+    return jax.grad(loss(f), tuple(range(len(operands))))
+
+
+@each_op
+def test_jit_and_eager(op):
+    operands = op.operands()
+    same(lambda f, *a: f(*a), op, *operands)
+    for eager, compiled in zip(
+        jax.tree.leaves(op.f(*operands)), jax.tree.leaves(jax.jit(op.f)(*operands)), strict=True
+    ):
+        np.testing.assert_allclose(eager, compiled, rtol=1e-12, atol=1e-12)
+
+
+@each_op
+def test_first_derivatives(op):
+    operands = op.operands()
+    tangents = tuple(jnp.cos(a) for a in operands)
+
+    def program(f, operands, tangents):
+        y, vjp = jax.vjp(f, *operands)
+        _, push = jax.linearize(f, *operands)
+        numbers = tuple(range(len(operands)))
+        return {
+            "grad": grad(f, operands)(*operands),
+            "jvp": jax.jvp(f, operands, tangents),
+            "vjp": vjp(jax.tree.map(jnp.cos, y)),
+            "linearize": push(*tangents),
+            "jacfwd": jax.jacfwd(f, numbers)(*operands),
+            "jacrev": jax.jacrev(f, numbers)(*operands),
+        }
+
+    same(program, op, operands, tangents)
+
+
+@each_op
+def test_second_derivatives(op):
+    operands = op.operands()
+    tangents = tuple(jnp.cos(a) for a in operands)
+
+    def program(f, operands, tangents):
+        g = grad(f, operands)
+        numbers = tuple(range(len(operands)))
+
+        def slope(*operands):
+            return jnp.vdot(jax.jvp(loss(f), operands, tangents)[1], 1.0)
+
+        return {
+            "grad_of_grad": jax.grad(loss(g), numbers)(*operands),
+            "hvp_forward_over_reverse": jax.jvp(g, operands, tangents),
+            "hvp_reverse_over_forward": jax.grad(slope, numbers)(*operands),
+            "jvp_of_jvp": jax.jvp(slope, operands, tangents),
+            "hessian": jax.hessian(loss(f), numbers)(*operands),
+            "jacrev_of_jacfwd": jax.jacrev(jax.jacfwd(loss(f)))(*operands),
+        }
+
+    same(program, op, operands, tangents, tolerance=1e-9)
+
+
+@each_op
+def test_numerical_derivatives_of_order_2(op):
+    f = jax.jit(lambda *a: sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(op.f(*a))))
+    operands = [a / 4 for a in op.operands()]
+    check_grads(f, operands, order=2, modes=["fwd", "rev"], eps=1e-4, rtol=1e-5, atol=1e-6)
+
+
+@each_op
+def test_vmap(op):
+    """Each operand mapped alone and all together, from the first or last axis, to either."""
+    operands = op.operands()
+    stacked = tuple(jnp.stack([a, jnp.tanh(a), a[::-1]]) for a in operands)
+    last = tuple(jnp.moveaxis(a, 0, -1) for a in stacked)
+
+    def program(f, operands, stacked, last):
+        results, count = {}, len(operands)
+        for i in range(count):
+            axes = tuple(0 if j == i else None for j in range(count))
+            mixed = [stacked[j] if j == i else operands[j] for j in range(count)]
+            results["only", i] = jax.vmap(f, axes)(*mixed)
+            results["grad_of_only", i] = jax.vmap(grad(f, operands), axes)(*mixed)
+        results["all"] = jax.vmap(f)(*stacked)
+        results["from_last_to_last"] = jax.vmap(f, in_axes=-1, out_axes=-1)(*last)
+        results["grad_of_all"] = jax.vmap(grad(f, operands))(*stacked)
+        results["grad_of_vmap"] = grad(jax.vmap(f), operands)(*stacked)
+        results["negative_step"] = jax.vmap(f)(*(a[::-2] for a in stacked))
+        return {str(key): value for key, value in results.items()}
+
+    same(program, op, operands, stacked, last)
+
+
+@each_op
+def test_nested_vmap(op):
+    operands = op.operands()
+    stacked = tuple(jnp.stack([a, jnp.tanh(a)]) for a in operands)
+
+    def program(f, operands, stacked):
+        others = len(operands) - 1
+        inner = jax.vmap(f, (None, *[0] * others)) if others else f
+        outer = jax.vmap(inner, (0, *[None] * others))
+        both = jax.vmap(jax.vmap(f))(*(jnp.stack([a, jnp.exp(a)]) for a in stacked))
+        return both, outer(stacked[0], *stacked[1:]), grad(outer, operands)(*stacked)
+
+    same(program, op, operands, stacked)
+
+
+@each_op
+def test_vmap_over_no_examples(op):
+    none = [jnp.zeros((0, *a.shape), a.dtype) for a in op.operands()]
+    y = jax.vmap(op.f)(*none)
+    shapes = jax.eval_shape(op.plain, *op.operands())
+    for a, e in zip(jax.tree.leaves(y), jax.tree.leaves(shapes), strict=True):
+        assert (a.shape, a.dtype) == ((0, *e.shape), e.dtype)
+
+
+@each_op
+def test_control_flow_and_remat(op):
+    operands = op.operands()
+    stacked = tuple(jnp.stack([a, jnp.tanh(a)]) for a in operands)
+
+    def program(f, operands, stacked):
+        def scanned(*stacked):
+            step = jax.checkpoint(loss(f))
+            return lax.scan(lambda c, a: (c + step(*a), None), jnp.zeros(()), stacked)[0]
+
+        def chosen(x, *others):
+            positive = x.ravel()[0] > 0
+            return lax.cond(positive, lambda x: loss(f)(x, *others), jnp.sum, x)
+
+        def looped(x):
+            def body(carry):
+                i, x = carry
+                return i + 1, x + loss(f)(x, *operands[1:])
+
+            return lax.while_loop(lambda c: c[0] < 2, body, (jnp.zeros((), int), x))[1]
+
+        numbers = tuple(range(len(operands)))
+        return {
+            "scan_of_remat": jax.grad(scanned, numbers)(*stacked),
+            "cond": jax.grad(chosen, numbers)(*operands),
+            "while": jax.jvp(looped, operands[:1], (jnp.cos(operands[0]),)),
+            "grad_of_grad_of_remat": grad(grad(jax.checkpoint(f), operands), operands)(*operands),
+            "vmap_of_cond": jax.vmap(chosen)(*stacked),
+        }
+
+    same(program, op, operands, stacked)
+
+
+@pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.linear])
+def test_linear_transpose(name):
+    op = OPS[name]
+    operands = op.operands()
+
+    def program(f, *operands):
+        results = []
+        for i in op.linear:
+
+            def only(x, i=i):
+                return f(*operands[:i], x, *operands[i + 1 :])
+
+            y = jax.eval_shape(only, operands[i])
+            dy = jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+            back = jax.linear_transpose(only, operands[i])
+            forth = jax.linear_transpose(lambda dy, back=back: back(dy)[0], dy)
+            results += [back(dy), forth(operands[i])]
+        return results
+
+    same(program, op, *operands)
+
+
+def mesh():
+    return jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+
+
+@pytest.mark.devices
+@each_op
+def test_shard_map(op):
+    """With checks of what varies: gradients inside and outside, of what is sharded and what not."""
+    operands = op.operands(examples=8)
+    specs = (P("d"), *[P()] * (len(operands) - 1))
+    over = functools.partial(jax.shard_map, mesh=mesh(), in_specs=specs)
+
+    def program(f, *operands):
+        inside = over(grad(f, operands), out_specs=specs)
+        outside = over(f, out_specs=P("d"))
+        second = over(grad(grad(f, operands), operands), out_specs=specs)
+        tangents = tuple(jnp.cos(a) for a in operands)
+        return {
+            "inside": inside(*operands),
+            "outside": grad(outside, operands)(*operands),
+            "second": second(*operands),
+            "jvp": jax.jvp(outside, operands, tangents),
+            "vmap": jax.vmap(outside)(*(jnp.stack([a, jnp.tanh(a)]) for a in operands)),
+        }
+
+    same(program, op, *operands)
+
+
+@pytest.mark.devices
+@each_op
+def test_automatic_sharding(op):
+    """Global semantics: one device, eight devices, the same numbers."""
+    operands = op.operands(examples=8)
+    sharding = NamedSharding(mesh(), P("d"))
+    sharded = [jax.device_put(operands[0], sharding), *operands[1:]]
+
+    def program(f, *operands):
+        return f(*operands), grad(f, operands)(*operands)
+
+    expected = jax.jit(functools.partial(program, op.plain))(*operands)
+    actual = jax.jit(functools.partial(program, op.f))(*sharded)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-10 * np.abs(e).max(initial=1.0))
+
+
+@pytest.mark.devices
+@each_op
+def test_pmap(op):
+    operands = op.operands(examples=16)
+    x = operands[0].reshape(8, 2, *operands[0].shape[1:])
+
+    def run(f):
+        def step(x, *others):
+            grads = grad(f, operands)(x, *others)
+            return f(x, *others), grads[0], lax.psum(grads[1:], "d")
+
+        return jax.pmap(step, "d", in_axes=(0, *[None] * (len(operands) - 1)))(x, *operands[1:])
+
+    for a, e in zip(*(jax.tree.leaves(run(f)) for f in (op.f, op.plain)), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-10)
+
+
+@each_op
+def test_export(op):
+    """Exported with its gradient, for one batch size and for any."""
+    operands = op.operands(examples=3)
+
+    def f(*operands):
+        return op.f(*operands), jax.grad(loss(op.f))(*operands)
+
+    expected = jax.tree.leaves(jax.jit(f)(*operands))
+    fixed = jax.export.export(jax.jit(f))(*operands)
+    (batch,) = jax.export.symbolic_shape("batch")
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in operands]
+    shapes[0] = jax.ShapeDtypeStruct((batch, *operands[0].shape[1:]), operands[0].dtype)
+    exports = [fixed, jax.export.export(jax.jit(f))(*shapes)]
+    for exported in exports:
+        for a, e in zip(jax.tree.leaves(exported.call(*operands)), expected, strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-12, atol=1e-12)
+
+
+@each_op
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_dtypes(op, dtype):
+    """Results and gradients keep the dtype, and stay near the float64 ones."""
+    operands = [a / 4 for a in op.operands(dtype)]
+
+    def program(f, *operands):
+        y, vjp = jax.vjp(f, *operands)
+        ramp = jax.tree.map(lambda y: jnp.arange(y.size).astype(y.dtype) / y.size, y)
+        return y, vjp(jax.tree.map(lambda dy, y: dy.reshape(y.shape), ramp, y))
+
+    y, grads = jax.jit(functools.partial(program, op.f))(*operands)
+    assert jax.tree.leaves(y)[0].dtype == dtype
+    assert all(g.dtype == dtype for g in grads)
+    wide = [a.astype(jnp.float64) for a in operands]
+    expected = jax.tree.leaves(jax.jit(functools.partial(program, op.plain))(*wide))
+    stored, _ = epsilons(operands[0].dtype)
+    for a, e in zip(jax.tree.leaves((y, grads)), expected, strict=True):
+        size = max(np.abs(e).max(initial=0.0), 0.1)
+        np.testing.assert_allclose(np.asarray(a, np.float64), e, atol=8 * stored * size)
+
+
+@each_op
+@pytest.mark.parametrize("examples", [0, 1])
+def test_number_of_examples(op, examples):
+    operands = op.operands(examples=examples)
+    if examples or op is not OPS["batch_norm"]:
+        same(lambda f, *a: (f(*a), grad(f, a)(*a)), op, *operands)
+    else:
+        y, mean, variance = op.f(*operands)
+        assert y.shape == operands[0].shape
+        assert mean.shape == variance.shape == (2,)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_axes_of_size_1(name):
+    """One pixel, one channel, one tap: nothing to broadcast by accident."""
+    op = OPS[name]
+    if name == "max_pool" or name == "avg_pool":
+        f = functools.partial(getattr(jconv, name), window=1)
+        operands, expected = [jnp.full((1, 1, 1, 1), 2.0)], 2.0
+    elif name == "batch_norm":
+        f = lambda *a: jconv.batch_norm(*a)[0]  # noqa: E731
+        operands, expected = [jnp.full((1, 1, 1, 1), 2.0), jnp.full(1, 3.0), jnp.full(1, 5.0)], 5.0
+    else:
+        axes = len(op.shapes[0]) - 2
+        options = {k: v for k, v in op.f.keywords.items() if k not in ("groups", "padding")}
+        f = functools.partial(op.f.func, padding="VALID", **options)
+        operands = [jnp.full((1,) * (axes + 2), v) for v in (2.0, 3.0)]
+        expected = 6.0
+    y = f(*operands)
+    assert y.shape == operands[0].shape
+    np.testing.assert_allclose(y, np.full(y.shape, expected))
+    assert [g.shape for g in grad(f, operands)(*operands)] == [a.shape for a in operands]
