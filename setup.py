@@ -1,6 +1,6 @@
-"""Maps the folder `kernels/` to the import name `jconv_kernels`: the name `kernels` is taken on PyPI.
+"""Maps the folder `kernels/` to the import name `jconv_kernels`: `kernels` is taken on PyPI.
 
-All other metadata is in pyproject.toml, which has no way to say this together with package discovery.
+All other metadata is in pyproject.toml, which can't say this together with package discovery.
 """
 
 from setuptools import find_packages, setup
