@@ -107,37 +107,21 @@ class Window:
         dilation = per_axis(dilation, axes, "dilation", op)
         extra = per_axis(output_padding, axes, "output_padding", op, least=0)
         extents = tuple(_extent(r, d) for r, d in zip(size, dilation, strict=True))
+        _check_output_padding(op, padding, output_padding, extra, stride, dilation)
         if padding in ("SAME", "SAME_LOWER"):
-            if any(extra):
-                raise ValueError(
-                    f'{op}: output_padding must be 0 with padding="{padding}", whose output is the '
-                    "input times the "
-                    f"stride; got output_padding={output_padding}"
-                )
             input = tuple(p * s for p, s in zip(output, stride, strict=True))
             pads = resolve_padding(padding, input, extents, stride, op)
         else:
-            for more, s, d in zip(extra, stride, dilation, strict=True):
-                if more >= max(s, d):
-                    raise ValueError(
-                        f"{op}: output_padding must be smaller than stride or dilation; got "
-                        f"output_padding={output_padding}, "
-                        f"stride={stride}, dilation={dilation}"
-                    )
             pads = resolve_padding(padding, output, extents, stride, op)
             input = tuple(map(_smallest_input, output, extents, stride, pads, extra))
             if any(n < 1 <= p for n, p in zip(input, output, strict=True)):
                 raise ValueError(
                     f"{op}: padding {pads} leaves no pixel of the output; got spatial input "
-                    f"{tuple(output)}, window {size}, "
-                    f"stride {stride}"
+                    f"{tuple(output)}, window {size}, stride {stride}"
                 )
-            # An output_padding of a whole stride or more would be read by one more window: that
-            # window is taken away.
-            pads = tuple(
-                (lo, hi - more // s * s)
-                for (lo, hi), more, s in zip(pads, extra, stride, strict=True)
-            )
+            # An output_padding of a stride or more would be read by one more window: taken away.
+            whole = tuple(more // s * s for more, s in zip(extra, stride, strict=True))
+            pads = tuple((lo, hi - more) for (lo, hi), more in zip(pads, whole, strict=True))
         return cls(input, size, stride, dilation, pads, (1,) * axes, groups)
 
     @property
@@ -324,6 +308,26 @@ def _ceil_pads(n: int, extent: int, stride: int, pad: Pair) -> Pair:
     if output < 1:
         return pad
     return lo, max(hi, (output - 1) * stride + extent - n - lo)
+
+
+def _check_output_padding(
+    op: str,
+    padding: Padding,
+    output_padding: PerAxis,
+    extra: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> None:
+    if padding in ("SAME", "SAME_LOWER") and any(extra):
+        raise ValueError(
+            f'{op}: output_padding must be 0 with padding="{padding}", whose output is the input '
+            f"times the stride; got output_padding={output_padding}"
+        )
+    if any(more >= max(s, d) for more, s, d in zip(extra, stride, dilation, strict=True)):
+        raise ValueError(
+            f"{op}: output_padding must be smaller than stride or dilation; got "
+            f"output_padding={output_padding}, stride={tuple(stride)}, dilation={tuple(dilation)}"
+        )
 
 
 def _check_fits(

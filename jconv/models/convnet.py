@@ -68,10 +68,11 @@ class ConvNet(nnx.Module):
         return self.endpoints(x)["logits"]
 
     def endpoints(self, x: jax.Array) -> dict[str, jax.Array]:
-        """The output of each block and the pooled features, in order; the last is "logits"."""
+        """Each block before its pooling, and the features, in order; the last is "logits"."""
         out = {}
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True), 1):
-            out[f"block{i}"] = x = self.pool(nn.relu(norm(conv(x))))
+            out[f"block{i}"] = x = nn.relu(norm(conv(x)))
+            x = self.pool(x)
         out["features"] = x = self.flatten(x)
         out["logits"] = self.linear(self.dropout(x))
         return out

@@ -48,6 +48,7 @@ def avg_pool(
         point or complex.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
+    x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise ValueError(
             "avg_pool: x must be floating point or complex, a mean of integers is not one; got x "

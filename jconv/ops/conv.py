@@ -69,6 +69,7 @@ def conv(
         implementation.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
+    x, w, b = _arrays(x, w, b)
     _check("conv", x, w, b, groups)
     spatial = x.shape[1:-1]
     window = Window.of(
@@ -123,6 +124,7 @@ def conv_transpose(
     Reference: Zeiler et al. 2010, "Deconvolutional networks"; Dumoulin & Visin 2016,
       arXiv:1603.07285, chapter 4.
     """
+    y, w, b = _arrays(y, w, b)
     _check("conv_transpose", y, w, b, groups)
     window = Window.transposed(
         y.shape[1:-1], w.shape[:-2], stride=stride, padding=padding, output_padding=output_padding,
@@ -132,6 +134,11 @@ def conv_transpose(
         y, w, window=window, dtype=y.dtype, precision=precision, implementation=implementation
     )
     return x if b is None else x + b
+
+
+def _arrays(image, w, b):
+    """NumPy's arrays become JAX's here, so that their dtypes are compared as JAX has them."""
+    return jnp.asarray(image), jnp.asarray(w), None if b is None else jnp.asarray(b)
 
 
 def _check(op, image, w, b, groups):

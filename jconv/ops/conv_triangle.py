@@ -59,14 +59,40 @@ def _filter_grad_xla(x, dy, *, window, dtype, precision):
 def _conv_xla(x, w, stride, pads, input_dilation, dilation, *, out, dtype, precision, **groups):
     if 0 in (*x.shape, *w.shape, *out):
         return jnp.zeros(out, dtype)
+    if _aborts_xla(x, w, stride, pads, input_dilation):
+        x = _padded(x, pads, input_dilation)
+        pads = ((0, 0),) * len(pads)
+        input_dilation = (1,) * len(pads)
     spatial = tuple(range(1, x.ndim - 1))
     image = (0, x.ndim - 1, *spatial)
     filter = (x.ndim - 1, x.ndim - 2, *(axis - 1 for axis in spatial))
-    return lax.conv_general_dilated(
+    # XLA sums in no narrower dtype than its operands': a narrower gradient is rounded afterwards.
+    y = lax.conv_general_dilated(
         x, w, stride, pads, input_dilation, dilation, precision=precision,
-        preferred_element_type=dtype, dimension_numbers=lax.ConvDimensionNumbers(image, filter,
-        image), **groups,
+        preferred_element_type=wider(dtype, x.dtype),
+        dimension_numbers=lax.ConvDimensionNumbers(image, filter, image), **groups,
     )  # fmt: skip
+    return y.astype(dtype)
+
+
+def _aborts_xla(x, w, stride, pads, input_dilation):
+    """Whether XLA's CPU compiler would end the process, as jaxlib 0.12.0.1 does: one axis whose
+    pixels are spread out by just the filter's size, unpadded, and another shorter than its filter.
+
+    The check that fails is "Window dimensions do not match RHS shape" in its algebraic simplifier.
+    """
+    axes = list(zip(x.shape[1:-1], w.shape[:-2], stride, pads, input_dilation, strict=True))
+    spread = [d == r > 1 and s == 1 and tuple(pad) == (0, 0) for _, r, s, pad, d in axes]
+    short = [n < r for n, r, *_ in axes]
+    return any(spread) and any(a and not b for a, b in zip(short, spread, strict=True))
+
+
+def _padded(x, pads, input_dilation):
+    """x with its zeros written out; the barrier keeps XLA from folding them back in."""
+    config = ((lo, hi, d - 1) for (lo, hi), d in zip(pads, input_dilation, strict=True))
+    return lax.optimization_barrier(
+        lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+    )
 
 
 def _same_dtype(a, b):

@@ -78,6 +78,7 @@ def max_pool(
       ValueError: arguments that don't fit each other.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
+    x = jnp.asarray(x)
     win = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
     if not return_indices:
         return largest(x, window=win, implementation=implementation)

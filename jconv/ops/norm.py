@@ -9,7 +9,7 @@ so one linear rule, `_project`, is the tangent map and the gradient of every nor
 one it is (batch, layer, instance, group) is a matter of the axes. Here the batch norm of x N ... C,
 over all axes but the last.
 
-The variance is that of the n numbers themselves (biased) and is taken in two passes. Statistics and
+The variance is that of the n numbers themselves (biased) and is taken in two passes, corrected. Statistics and
 y are kept in float32 or wider, whatever the dtype of x.
 
 References: Ioffe & Szegedy 2015, arXiv:1502.03167; Wu & He 2018, arXiv:1803.08494.
@@ -59,6 +59,7 @@ def batch_norm(
       ValueError: shapes or dtypes that don't fit each other, or a negative epsilon.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
+    x = jnp.asarray(x)
     _check("batch_norm", x, epsilon, scale=scale, bias=bias)
     axes = tuple(range(x.ndim - 1))
     if axis_name is None and mask is None:
@@ -109,10 +110,13 @@ def running_average(old: jax.Array, new: jax.Array, momentum: float) -> jax.Arra
 
 
 def _standardize(x, mean_of, epsilon):
+    """Two passes, corrected for the rounding of the mean (Chan, Golub & LeVeque 1983)."""
     x = x.astype(at_least_float32(x.dtype))
     mean = mean_of(x)
-    variance = mean_of(lax.square(x - mean))
-    return (x - mean) * lax.rsqrt(variance + epsilon), mean, variance
+    centred = x - mean
+    rest = mean_of(centred)
+    variance = jnp.maximum(mean_of(lax.square(centred)) - lax.square(rest), 0)
+    return (centred - rest) * lax.rsqrt(variance + epsilon), mean + rest, variance
 
 
 def _project(t, y, rstd, mean_of):

@@ -102,7 +102,7 @@ COMMON: Mapping[str, Any] = {
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "digits": {"model": "convnet", "epochs": 40, "batch_size": 64, "shift": 1},
     "mnist": {"model": "convnet", "epochs": 5, "batch_size": 128, "shift": 2},
-    "fashion-mnist": {"model": "convnet", "epochs": 10, "batch_size": 128, "crop": 2, "flip": 0.5},
+    "fashion-mnist": {"model": "convnet", "epochs": 12, "batch_size": 128, "flip": 0.5},
     "cifar10": {
         "model": "resnet20", "epochs": 30, "batch_size": 128, "learning_rate": 0.2,
         "crop": 4, "flip": 0.5,

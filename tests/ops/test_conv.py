@@ -200,6 +200,16 @@ def test_empty(x, w):
     np.testing.assert_array_equal(dw, np.zeros(w.shape))
 
 
+@pytest.mark.parametrize("pads", [((3, 5), (0, 0)), ((1, 1), (0, 0))])
+def test_compiles_where_xla_alone_ends_the_process(pads, key):
+    # A spread-out axis beside one shorter than its filter: jaxlib 0.12.0.1 aborts on the direct body.
+    x, w = jax.random.normal(key, (1, 1, 4, 1)), jax.random.normal(key, (3, 2, 1, 1))
+    spread = jnp.zeros((1, 1, 7, 1)).at[:, :, ::2].set(x)
+    y = jconv.conv(x, w, padding=pads, input_dilation=(1, 2))
+    assert_close(y, jconv.conv(spread, w, padding=pads), terms=6)
+    jax.grad(lambda x: jconv.conv(x, w, padding=pads, input_dilation=(1, 2)).sum())(x)
+
+
 def test_the_named_implementation_ran(key):
     """`direct` is jconv's own equation; `lax` leaves jax.lax's in the jaxpr, gradients too."""
     x, w = CASES["plain"].arrays(key, "float32")
