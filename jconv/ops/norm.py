@@ -9,8 +9,8 @@ so one linear rule, `_project`, is the tangent map and the gradient of every nor
 one it is (batch, layer, instance, group) is a matter of the axes. Here the batch norm of x N ... C,
 over all axes but the last.
 
-The variance is that of the n numbers themselves (biased) and is taken in two passes, corrected. Statistics and
-y are kept in float32 or wider, whatever the dtype of x.
+The variance is that of the n numbers themselves (biased) and is taken in two passes, corrected.
+Statistics and y are kept in float32 or wider, whatever the dtype of x.
 
 References: Ioffe & Szegedy 2015, arXiv:1502.03167; Wu & He 2018, arXiv:1803.08494.
 """

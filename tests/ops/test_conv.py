@@ -202,7 +202,7 @@ def test_empty(x, w):
 
 @pytest.mark.parametrize("pads", [((3, 5), (0, 0)), ((1, 1), (0, 0))])
 def test_compiles_where_xla_alone_ends_the_process(pads, key):
-    # A spread-out axis beside one shorter than its filter: jaxlib 0.12.0.1 aborts on the direct body.
+    # A spread-out axis beside one shorter than its filter: jaxlib 0.12.0.1 aborts on it.
     x, w = jax.random.normal(key, (1, 1, 4, 1)), jax.random.normal(key, (3, 2, 1, 1))
     spread = jnp.zeros((1, 1, 7, 1)).at[:, :, ::2].set(x)
     y = jconv.conv(x, w, padding=pads, input_dilation=(1, 2))
