@@ -20,9 +20,9 @@ CHECKSUMS = Path(__file__).with_name("checksums.json")
 GREY, COLOUR = (28, 28, 1), (32, 32, 3)
 # fmt: off
 CASES = {  # name: (input shape, parameters, shapes of some endpoints)
-    "lenet5": (GREY, 61_706, {"C1": (28, 28, 6), "C3": (10, 10, 16), "S4": (5, 5, 16), "C5": (120,)}),
+    "lenet5": (GREY, 61_706, {"C1": (28, 28, 6), "S4": (5, 5, 16), "C5": (120,)}),
     "simple_cnn": (GREY, 106_154, {"pool1": (14, 14, 6), "pool2": (7, 7, 16), "fc1": (120,)}),
-    "convnet": (GREY, 104_426, {"block1": (28, 28, 32), "block3": (7, 7, 128), "features": (1152,)}),
+    "convnet": (GREY, 104_426, {"block1": (28, 28, 32), "block3": (7, 7, 128)}),
     "resnet20": (COLOUR, 269_722, {"layer1": (32, 32, 16), "layer3": (8, 8, 64), "pooled": (64,)}),
     "resnet32": (COLOUR, 464_154, {}),
     "resnet44": (COLOUR, 658_586, {}),
