@@ -1,5 +1,6 @@
-"""Convolutional networks in JAX whose core can be seen, differentiated in every way, and
-trusted.
+"""Convolutional networks in JAX.
+
+The core can be seen, differentiated in every way, and trusted.
 """
 
 from jconv.core import Choice as Choice

@@ -1,5 +1,4 @@
-"""Which layers a model calls, found by tracing it once: their order, nesting, outputs and
-multiply-adds.
+"""Which layers a model calls, in what order and nesting, and what they cost: one trace tells.
 
 In the copy of the model that is traced, every module's `__call__` notes its output and opens a
 `jax.named_scope`. JAX writes the scope into each equation, so every multiply-add finds the call
@@ -22,7 +21,7 @@ import jax
 from flax import nnx
 from jax.extend.core import Jaxpr
 
-from jconv.multiply_adds import walk
+from jconv.summary.multiply_adds import walk
 
 _SCOPE = re.compile(r"jconv_call_(\d+)")
 _REPORT = "_jconv_call"  # the attribute by which a module reports its calls

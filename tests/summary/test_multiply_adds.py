@@ -8,8 +8,8 @@ import pytest
 from jax import lax
 from jax.experimental import pallas as pl
 
-from jconv.multiply_adds import multiply_adds
 from jconv.ops import conv, conv_transpose
+from jconv.summary.multiply_adds import multiply_adds
 
 
 def count(fn, *shapes):

@@ -1,5 +1,4 @@
-"""What a network is made of, layer by layer, from shapes alone: nothing is computed and no
-parameter is touched.
+"""What a network is made of, layer by layer, from shapes alone: nothing is computed.
 
 Rows add up to the totals: a row holds what its layer does itself, outside the layers it calls, and
 a layer that only calls others has no row. A residual block, for one, stands after its layers, for
@@ -16,7 +15,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from jconv.layer_calls import Call, CallRecorder, Variable
+from jconv.summary.layer_calls import Call, CallRecorder, Variable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +71,7 @@ class Summary:
 
     @property
     def multiply_adds(self) -> int:
-        """For the inputs as given, batch included; one multiply-add is two floating-point
-        operations."""
+        """For the inputs as given, batch included; each is two floating-point operations."""
         return sum(row.multiply_adds for row in self.rows)
 
     @property
