@@ -1,13 +1,11 @@
-"""The integers of a convolution. No arrays here: every shape and every padding in jconv comes from
-this file.
+"""The integers of a convolution: every shape and every padding in jconv comes from this file.
 
 Per axis, with n the input's extent and R the filter's, in pixels and taps:
 
-    dilated input   D = (n - 1) * input_dilation + 1             zeros between the pixels (0 when n
-    is 0) extent          E = dilation * (R - 1) + 1                   what a dilated filter spans,
-    in pixels output          P = (D + lo + hi - E) // stride + 1
-    unread          u = (D + lo + hi - E) % stride               pixels at the end that no window
-    reaches
+    dilated input   D = (n - 1) * input_dilation + 1     zeros between the pixels; 0 when n is 0
+    extent          E = dilation * (R - 1) + 1           what a dilated filter spans, in pixels
+    output          P = (D + lo + hi - E) // stride + 1
+    unread          u = (D + lo + hi - E) % stride       pixels at the end that no window reaches
 
 Reference: Dumoulin & Visin 2016, "A guide to convolution arithmetic", arXiv:1603.07285.
 """
@@ -27,8 +25,7 @@ PADDING_WORDS = ("SAME", "SAME_LOWER", "VALID", "CAUSAL")
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """One convolution or pooling, in integers: hashable, so it can be a static parameter of a
-    primitive."""
+    """One convolution or pooling in integers: hashable, to be a primitive's static parameter."""
 
     input: tuple[int, ...]  # spatial extent of x, pixels
     size: tuple[int, ...]  # spatial extent of the filter, taps
@@ -91,12 +88,11 @@ class Window:
         groups: int = 1,
         op: str = "conv_transpose",
     ) -> Window:
-        """The window of the convolution that has this `output`, and whose adjoint is the transposed
-        convolution.
+        """The window of the convolution with this `output` whose adjoint is the transposed one.
 
         Many inputs share one output when stride > 1: "SAME" means the input of output * stride
-        pixels, everything else the smallest input plus `output_padding`, as in PyTorch: (output -
-        1) * stride + extent - lo - hi + output_padding.
+        pixels, everything else the smallest input plus `output_padding`, as in PyTorch:
+        (output - 1) * stride + extent - lo - hi + output_padding.
 
         Raises:
           ValueError: an argument is no int or has the wrong length, or is out of range.
@@ -141,16 +137,14 @@ class Window:
 
     @property
     def input_grad_pads(self) -> tuple[Pair, ...]:
-        """Padding of dy, dilated by the stride, that makes its convolution with the flipped filter
-        as large as x."""
+        """Padding of dy, dilated by the stride, whose convolution with the filter is x's size."""
         return tuple(
             (e - 1 - lo, e - 1 - hi + (n + lo + hi - e) % s) for n, e, s, (lo, hi) in self._axes()
         )
 
     @property
     def filter_grad_pads(self) -> tuple[Pair, ...]:
-        """Padding of x that makes its convolution with dy, dilated by the stride, as large as the
-        filter."""
+        """Padding of x whose convolution with dy, dilated by the stride, is the filter's size."""
         return tuple((lo, hi - (n + lo + hi - e) % s) for n, e, s, (lo, hi) in self._axes())
 
     def _axes(self) -> Iterator[tuple[int, int, int, Pair]]:
@@ -179,6 +173,21 @@ def per_axis(value: PerAxis, axes: int, name: str, op: str, *, least: int = 1) -
     if min(ints, default=least) < least:
         raise ValueError(f"{op}: {name} must be at least {least}; got {name}={value!r}")
     return ints
+
+
+def whole(value: int, name: str, op: str, *, least: int = 1) -> int:
+    """`value` as an int.
+
+    Raises:
+      ValueError: it is no int, or smaller than `least`.
+    """
+    try:
+        number = _index(value)
+    except TypeError:
+        raise ValueError(f"{op}: {name} must be an int; got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{op}: {name} must be at least {least}; got {name}={number}")
+    return number
 
 
 def resolve_padding(
@@ -219,15 +228,13 @@ def resolve_padding(
 
 
 def same(n: int, extent: int, stride: int) -> Pair:
-    """Padding that gives ceil(n / stride) outputs, the odd pixel at the end (TensorFlow's and XLA's
-    SAME)."""
+    """Padding for ceil(n / stride) outputs, the odd pixel at the end: XLA's, TensorFlow's SAME."""
     total = max((-(-n // stride) - 1) * stride + extent - n, 0)
     return total // 2, total - total // 2
 
 
 def centred(size: Sequence[int], dilation: Sequence[int]) -> tuple[Pair, ...]:
-    """Half the filter on each side, the odd pixel at the end, whatever the stride (Flax's CIRCULAR
-    and REFLECT)."""
+    """Half the filter on each side, whatever the stride: Flax's CIRCULAR and REFLECT."""
     return tuple(
         ((_extent(r, d) - 1) // 2, _extent(r, d) // 2) for r, d in zip(size, dilation, strict=True)
     )
@@ -236,8 +243,7 @@ def centred(size: Sequence[int], dilation: Sequence[int]) -> tuple[Pair, ...]:
 def transposed_pads(
     padding: Padding, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int], op: str
 ) -> tuple[Pair, ...]:
-    """Padding of the input, dilated by the stride, of a transposed convolution, in
-    jax.lax.conv_transpose's sense.
+    """Padding of the input, dilated by the stride, in the sense of jax.lax.conv_transpose.
 
     "SAME" gives input * stride pixels, "VALID" (input - 1) * stride + max(extent, stride), "CAUSAL"
     input * stride; anything else is taken as it is.

@@ -1,5 +1,4 @@
-"""Derivative rules of linear and bilinear operations: say the transposes, and every derivative of
-any order follows."""
+"""Derivative rules of linear and bilinear operations: say the transposes, and all else follows."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ def bilinear(
 
 
 def linear(operation: Operation, transpose: Callable[..., Any], *, data: int = 0) -> None:
-    """Declares `operation(x, *integers)` linear in x; there are `data` integer operands, without a
-    derivative.
+    """Declares `operation(x, *integers)` linear in x, with `data` integer operands.
 
     Args:
       transpose: `transpose(cotangent, *integers, dtype=..., **static)`: the transpose in x, with

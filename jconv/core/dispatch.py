@@ -1,9 +1,8 @@
-"""Which implementation runs: a literal table per operation, best first, decided from static facts
-alone.
+"""Which implementation runs: one literal table per operation, decided from static facts alone.
 
-A row is supported or says in words why not. The last row of a table supports everything on every
-platform: it is the operation's definition. The choice is made when the operation is lowered, once
-  for each platform.
+The rows stand best first; a row is supported or says in words why not. The last row of a table
+supports everything on every platform: it is the operation's definition. The choice is made when the
+operation is lowered, once for each platform.
 """
 
 from __future__ import annotations
@@ -90,18 +89,28 @@ def choose(
             operands = tuple(aval.str_short() for aval in avals)
             return row, Choice(op, operands, platform, row.name, name, tuple(rejected))
         rejected.append((row.name, reason))
-    reasons = "; ".join(f"{row}: {reason}" for row, reason in rejected)
+    raise refusal(op, rejected, avals)
+
+
+def refusal(
+    op: str, rejected: Sequence[tuple[str, str]], avals: Sequence[Any]
+) -> NotImplementedError:
+    """The error that says why none of the implementations that were asked for runs the call."""
+    reasons = "; ".join(f"{name!r} can't compute this call: {reason}" for name, reason in rejected)
     operands = ", ".join(aval.str_short() for aval in avals)
-    raise NotImplementedError(
-        f"{op}: no implementation runs this call on {platform}: {reasons}; got {operands}, {static}"
-    )
+    return NotImplementedError(f"{op}: implementation {reasons}; got {operands}")
+
+
+def one_body(body: Callable[..., Any]) -> tuple[Implementation, ...]:
+    """The table of an operation with one body: "direct", and "lax" for it without a primitive."""
+    inline = Implementation("lax", body, by_name_only=True, inline=True)
+    return inline, Implementation("direct", body)
 
 
 def candidates(
     op: str, table: Sequence[Implementation], name: str | None
 ) -> Sequence[Implementation]:
-    """The rows that may compute a call: all that the rule may choose from, or the one called
-    `name`.
+    """The rows that may compute a call: those the rule may choose from, or the one called `name`.
 
     Raises:
       ValueError: no row is called `name`.

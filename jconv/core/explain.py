@@ -18,8 +18,8 @@ def explain_choice(
 
     Nothing is computed: the arguments may be `jax.ShapeDtypeStruct`s. Print an entry to read it.
     Operations asked for with `implementation="lax"` are jax.lax's own and don't appear. The choices
-    are those of the types that `fn` is traced
-    with: for a gradient explain `jax.grad(fn)`, for a batched function `jax.vmap(fn)`.
+    are those of the types that `fn` is traced with: for a gradient explain `jax.grad(fn)`, for a
+    batched function `jax.vmap(fn)`.
 
     Args:
       platform: "cpu", "cuda", "rocm" or "tpu"; the default is the one JAX would run on.
@@ -28,7 +28,7 @@ def explain_choice(
       NotImplementedError: an implementation that was asked for by name does not run on that
         platform.
     """
-    platform = platform or {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    platform = platform or _default_platform()
     jaxpr = jax.make_jaxpr(fn)(*args, **kwargs)
     choices = []
     for eqn in _equations(jaxpr.jaxpr):
@@ -36,6 +36,14 @@ def explain_choice(
             avals = [var.aval for var in eqn.invars]
             choices.append(operation.choose(avals, platform, **eqn.params)[1])
     return choices
+
+
+def _default_platform() -> str:
+    """The name that lowering uses: JAX calls both kinds of GPU "gpu"."""
+    if (backend := jax.default_backend()) != "gpu":
+        return backend
+    version = jax.devices()[0].client.platform_version.lower()
+    return "rocm" if "rocm" in version else "cuda"
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:

@@ -1,5 +1,4 @@
-"""How a function of arrays becomes a JAX primitive: its type, its evaluation, its lowering, its
-batching.
+"""How a function of arrays becomes a JAX primitive: type, evaluation, lowering and batching.
 
 An operation is a table of implementations. The last row is its definition: it says what the result
 looks like (so the type rule can't drift from the code) and runs where nothing better is supported.
@@ -18,14 +17,13 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-from jconv.core.dispatch import Implementation, candidates, choose
+from jconv.core.dispatch import Implementation, candidates, choose, refusal
 
 OPERATIONS: dict[Primitive, Operation] = {}
 
 
 class Operation:
-    """A function of arrays and static parameters that JAX sees as one primitive, computed by a row
-    of its table.
+    """A function of arrays and static parameters: one primitive, computed by a row of its table.
 
     Args:
       name: the primitive's name in jaxprs.
@@ -64,17 +62,16 @@ class Operation:
         if implementation is not None:
             avals = [jax.typeof(arg) for arg in args]
             if reason := rows[0].unsupported(*avals, **static):
-                got = ", ".join(aval.str_short() for aval in avals)
-                raise NotImplementedError(
-                    f"{self.name}: implementation {implementation!r} supports {reason}; got {got}"
-                )
+                raise refusal(self.name, [(implementation, reason)], avals)
             if rows[0].inline:
                 return rows[0].body(*args, **static)
         return self.primitive.bind(*_align(args), implementation=implementation, **static)
 
     def offers(self, implementation: str | None) -> str | None:
-        """`implementation` where this table has such a row, else None: how a gradient inherits the
-        caller's choice."""
+        """`implementation` where this table has such a row, else None.
+
+        So a gradient inherits the caller's choice.
+        """
         return implementation if any(row.name == implementation for row in self.table) else None
 
     def choose(
@@ -110,8 +107,7 @@ class Operation:
         return out, [0] * len(out) if self.primitive.multiple_results else 0
 
     def _no_examples(self, args, mapped, /, **static):
-        """A mapped axis of length 0: no group or batch can be made of it, but the result's type is
-        known."""
+        """The result over a mapped axis of length 0, of which no group or batch can be made."""
         one = [
             jax.ShapeDtypeStruct(a.shape[1:] if m else a.shape, a.dtype)
             for a, m in zip(args, mapped, strict=True)
@@ -127,15 +123,13 @@ def _evaluate(primitive, static, *args):
 
 
 def _platform(ctx) -> str:
-    """The platform that a rule registered for all of them is lowered for; "any" where there are
-    several."""
+    """What a rule that is registered for all platforms is lowered for; "any": for several."""
     platforms = ctx.platforms or ctx.module_context.platforms
     return platforms[0] if len(platforms) == 1 else "any"
 
 
 def _align(args):
-    """Casts the arguments to vary over the same manual mesh axes, as shard_map's checks ask of
-    every primitive."""
+    """The arguments, varying over the same manual mesh axes: shard_map's checks ask for it."""
     varying = [_varying(arg) for arg in args]
     union = frozenset().union(*varying)
     return [
@@ -145,7 +139,6 @@ def _align(args):
 
 
 def _varying(arg) -> frozenset[str]:
-    """The manual mesh axes over which the argument varies; JAX 0.12 moved them from `vma` to
-    `mat.varying`."""
-    aval = jax.typeof(arg)
+    """The manual mesh axes over which the argument varies."""
+    aval = jax.typeof(arg)  # JAX 0.12 moved them from `vma` to `mat.varying`
     return aval.vma if hasattr(aval, "vma") else aval.mat.varying

@@ -7,7 +7,8 @@ checkpoint of one loads into the other, and swapping the import swaps the core.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -17,11 +18,12 @@ from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
 from jconv.ops import conv
-from jconv.window import Padding, PerAxis, centred, per_axis, transposed_pads
+from jconv.window import Padding, PerAxis, centred, per_axis, transposed_pads, whole
 
 default_kernel_init = nnx.initializers.lecun_normal()
 default_bias_init = nnx.initializers.zeros_init()
 
+NONE: Mapping[str, Any] = MappingProxyType({})
 FLAX_MODES = {"CIRCULAR": "circular", "REFLECT": "reflect"}
 
 
@@ -67,8 +69,11 @@ class Conv(nnx.Module):
         preferred_element_type: Any = None,
         implementation: str | None = None,
         rngs: nnx.Rngs,
+        kernel_metadata: Mapping[str, Any] = NONE,
+        bias_metadata: Mapping[str, Any] = NONE,
     ):
-        self.kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+        self.kernel_size = _sizes("Conv", kernel_size)
+        feature_group_count = whole(feature_group_count, "feature_group_count", "Conv")
         if in_features % feature_group_count or out_features % feature_group_count:
             raise ValueError(
                 "Conv: in_features and out_features must divide into feature_group_count groups; "
@@ -78,8 +83,11 @@ class Conv(nnx.Module):
             )
         shape = (*self.kernel_size, in_features // feature_group_count, out_features)
         _check_mask("Conv", mask, shape)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
-        self.bias = _bias(use_bias, bias_init, out_features, param_dtype, rngs)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype), **kernel_metadata)
+        self.bias = nnx.data(None)
+        if use_bias:
+            bias = bias_init(rngs.params(), (out_features,), param_dtype)
+            self.bias = nnx.Param(bias, **bias_metadata)
         self.in_features = in_features
         self.out_features = out_features
         self.strides = strides
@@ -121,8 +129,7 @@ class Conv(nnx.Module):
 
 
 class ConvTranspose(nnx.Module):
-    """Transposed convolution of x (*batch, *spatial, in_features): y (*batch, *output,
-    out_features).
+    """Transposed convolution: (*batch, *spatial, in_features) to (*batch, *output, out_features).
 
     As `flax.nnx.ConvTranspose`: parameters kernel (*kernel_size, in_features, out_features), or
     (*kernel_size, out_features, in_features) with transpose_kernel, and bias (out_features,).
@@ -162,13 +169,18 @@ class ConvTranspose(nnx.Module):
         preferred_element_type: Any = None,
         implementation: str | None = None,
         rngs: nnx.Rngs,
+        kernel_metadata: Mapping[str, Any] = NONE,
+        bias_metadata: Mapping[str, Any] = NONE,
     ):
-        self.kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+        self.kernel_size = _sizes("ConvTranspose", kernel_size)
         channels = (out_features, in_features) if transpose_kernel else (in_features, out_features)
         shape = (*self.kernel_size, *channels)
         _check_mask("ConvTranspose", mask, shape)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
-        self.bias = _bias(use_bias, bias_init, out_features, param_dtype, rngs)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype), **kernel_metadata)
+        self.bias = nnx.data(None)
+        if use_bias:
+            bias = bias_init(rngs.params(), (out_features,), param_dtype)
+            self.bias = nnx.Param(bias, **bias_metadata)
         self.in_features = in_features
         self.out_features = out_features
         self.strides = strides
@@ -206,8 +218,10 @@ def _or_one(value):
     return 1 if value is None else value
 
 
-def _bias(use_bias, bias_init, features, dtype, rngs):
-    return nnx.Param(bias_init(rngs.params(), (features,), dtype)) if use_bias else nnx.data(None)
+def _sizes(layer, kernel_size):
+    """Taps per axis; as in Flax one int is one axis."""
+    sizes = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size,)
+    return per_axis(sizes, len(sizes), "kernel_size", layer)
 
 
 def _promoted(layer, x):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ from jax.nn.initializers import Initializer
 
 from jconv.ops import batch_norm, normalize, running_average
 
+NONE: Mapping[str, Any] = MappingProxyType({})
 zeros_init = nnx.initializers.zeros_init()
 ones_init = nnx.initializers.ones_init()
 
@@ -56,6 +59,8 @@ class BatchNorm(nnx.Module):
         axis_index_groups: None = None,
         use_fast_variance: bool = True,
         rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any] = NONE,
+        scale_metadata: Mapping[str, Any] = NONE,
     ):
         if axis_index_groups is not None:
             raise ValueError(
@@ -69,9 +74,9 @@ class BatchNorm(nnx.Module):
         self.scale = nnx.data(None)
         self.bias = nnx.data(None)
         if use_scale:
-            self.scale = nnx.Param(scale_init(rngs.params(), shape, param_dtype))
+            self.scale = nnx.Param(scale_init(rngs.params(), shape, param_dtype), **scale_metadata)
         if use_bias:
-            self.bias = nnx.Param(bias_init(rngs.params(), shape, param_dtype))
+            self.bias = nnx.Param(bias_init(rngs.params(), shape, param_dtype), **bias_metadata)
         self.num_features = num_features
         self.use_running_average = use_running_average
         self.axis = axis
@@ -90,8 +95,7 @@ class BatchNorm(nnx.Module):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """x normalised, of x's shape; `mask`, booleans that broadcast to x, says which pixels
-        count."""
+        """x normalised, of x's shape; `mask`, which broadcasts to x, says which pixels count."""
         if not -x.ndim <= self.axis < x.ndim or x.shape[self.axis] != self.num_features:
             raise ValueError(
                 f"BatchNorm: x must have num_features={self.num_features} channels on axis "

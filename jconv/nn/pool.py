@@ -54,7 +54,7 @@ class AvgPool(nnx.Module):
     Args:
       window_shape, strides: as in `MaxPool`.
       padding, ceil_mode, count_include_pad, divisor_override, implementation: as in
-      `jconv.avg_pool`.
+        `jconv.avg_pool`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Average pooling: a window of ones, and its adjoint.
 
-    y[n, p, q, c] = sum over r, s of x[n, p*stride + r - lo, q*stride + s - lo, c] / the number of
-    pixels
+    y[n, p, q, c] = 1 / (number of pixels) * sum over r, s of
+                    x[n, p*stride + r - lo, q*stride + s - lo, c]
 
 Shapes (any number of spatial axes; written for two): x N H W C, y N P Q C, window R S. Linear, so
 two operations, each the transpose of the other, give every derivative; sums of float16 and bfloat16
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jconv.core import Implementation, Operation, linear
+from jconv.core import Implementation, Operation, linear, one_body
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import fold, pooling_window, transposed_by, xla_window
 from jconv.window import Padding, PerAxis
@@ -95,10 +95,7 @@ def _spread_xla(dy, *, window, dtype):
 
 window_sum = Operation(
     "window_sum",
-    (
-        Implementation("lax", _window_sum_xla, by_name_only=True, inline=True),
-        Implementation("direct", _window_sum_xla),
-    ),
+    one_body(_window_sum_xla),
     fold=lambda *a, **k: fold(window_sum, *a, **k),
 )
 spread = Operation(

@@ -4,13 +4,12 @@
                     x[n, p*stride + r*dilation - lo, q*stride + s*dilation - lo, c] * w[r, s, c, k]
 
 Shapes (any number of spatial axes; written for two):
-    x  N H W C    input        w  R S C/G K  filter, G = groups        b  K  bias        y  N P Q K
-    output
+    x  N H W C    input        w  R S C/G K  filter, G = groups
+    b  K          bias         y  N P Q K    output
 
 As everywhere in networks this is cross-correlation; `flip=True` makes it the convolution of
 mathematics. float16 and bfloat16 are summed in float32. The operations and their derivative rules
-are in
-`conv_triangle.py`: the transposed convolution is the input gradient.
+are in `conv_triangle.py`: the transposed convolution is the input gradient.
 
 Reference: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning",
 arXiv:1603.07285.
@@ -26,7 +25,7 @@ from jax import lax
 
 from jconv.ops.conv_triangle import forward, input_grad
 from jconv.ops.pad import pad
-from jconv.window import Padding, PerAxis, Window, per_axis
+from jconv.window import Padding, PerAxis, Window, whole
 
 
 def conv(
@@ -45,8 +44,9 @@ def conv(
     preferred_element_type: jax.typing.DTypeLike | None = None,
     implementation: str | None = None,
 ) -> jax.Array:
-    """Convolution of x (N, *spatial, C) with w (*window, C/groups, K), plus b (K): y (N, *output,
-    K).
+    """Convolution of x (N, *spatial, C) with w (*window, C/groups, K), plus b (K).
+
+    The result y is (N, *output, K).
 
     Args:
       stride: pixels from one window to the next.
@@ -70,6 +70,7 @@ def conv(
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
     x, w, b = _arrays(x, w, b)
+    groups = whole(groups, "groups", "conv")
     _check("conv", x, w, b, groups)
     spatial = x.shape[1:-1]
     window = Window.of(
@@ -106,13 +107,13 @@ def conv_transpose(
     precision: lax.PrecisionLike = None,
     implementation: str | None = None,
 ) -> jax.Array:
-    """Transposed convolution of y (N, *spatial, K) with w (*window, C/groups, K), plus b (C): x (N,
-    *output, C).
+    """Transposed convolution of y (N, *spatial, K) with w (*window, C/groups, K), plus b (C).
 
-    The adjoint of `conv`: w is the filter of the convolution that it transposes, with that one's
-    layout, stride, padding and dilation. "SAME" gives spatial * stride pixels. Otherwise, as in
-    PyTorch (which swaps w's channel axes), output = (spatial - 1) * stride - lo - hi + dilation *
-    (window - 1) + 1 + output_padding.
+    The result x is (N, *output, C). This is the adjoint of `conv`: w is the filter of the
+    convolution that it transposes, with that one's layout, stride, padding and dilation. "SAME"
+    gives spatial * stride pixels. Otherwise, as in PyTorch (which swaps w's channel axes),
+
+        output = (spatial - 1) * stride - lo - hi + dilation * (window - 1) + 1 + output_padding
 
     Args:
       output_padding: pixels added at the end of the output: many outputs have one input when stride
@@ -125,6 +126,7 @@ def conv_transpose(
       arXiv:1603.07285, chapter 4.
     """
     y, w, b = _arrays(y, w, b)
+    groups = whole(groups, "groups", "conv_transpose")
     _check("conv_transpose", y, w, b, groups)
     window = Window.transposed(
         y.shape[1:-1], w.shape[:-2], stride=stride, padding=padding, output_padding=output_padding,
@@ -150,7 +152,6 @@ def _check(op, image, w, b, groups):
             f"got {x} {image.shape} and w {w.shape}"
         )
     named = _named(x, image, w)
-    (groups,) = per_axis(groups, 1, "groups", op)
     c, k = w.shape[-2] * groups, w.shape[-1]
     if k % groups:
         raise ValueError(f"{op}: w's K={k} does not divide into groups={groups}; got {named}")

@@ -5,10 +5,9 @@ transpose is a product with the other argument transposed. The three operations 
 transposition; that triangle is the whole theory of derivatives of convolution, to any order and in
 both modes:
 
-    conv               y  = x w       [N C] [C K] -> [N K]
-    conv_input_grad    dx = dy w'     [N K] [K C] -> [N C]     filter flipped, dy dilated by the
-    stride conv_filter_grad   dw = x' dy     [C N] [N K] -> [C K]     dy, dilated by the stride, is
-    the filter
+    conv               y  = x w     [N C] [C K] -> [N K]
+    conv_input_grad    dx = dy w'   [N K] [K C] -> [N C]   filter flipped, dy dilated by the stride
+    conv_filter_grad   dw = x' dy   [C N] [N K] -> [C K]   dy, dilated by the stride, is the filter
 
 Shapes: x N H W C, w R S C/G K, y and dy N P Q K. `dtype` is the result's. float16 and bfloat16 are
 summed in float32.
@@ -21,7 +20,7 @@ import dataclasses
 import jax.numpy as jnp
 from jax import lax
 
-from jconv.core import Implementation, Operation, bilinear
+from jconv.core import Operation, bilinear, one_body
 from jconv.ops.dtypes import wider
 
 # The three bodies on XLA. Operands of one product may differ in dtype where preferred_element_type
@@ -107,33 +106,27 @@ def _swap(w, groups):
     return jnp.moveaxis(w, -1, -3).swapaxes(-1, -2).reshape(*size, k // groups, groups * c)
 
 
-def _table(body):
-    return (
-        Implementation("lax", body, by_name_only=True, inline=True),
-        Implementation("direct", body),
-    )
-
-
-FORWARD, INPUT_GRAD, FILTER_GRAD = (
-    _table(_forward_xla),
-    _table(_input_grad_xla),
-    _table(_filter_grad_xla),
-)
+FORWARD = one_body(_forward_xla)
+INPUT_GRAD = one_body(_input_grad_xla)
+FILTER_GRAD = one_body(_filter_grad_xla)
 
 # vmap. A mapped axis of length B goes into an axis that the operands don't share, so that nothing
 # is repeated:
 #
-#     conv, x mapped               [BN C] [C K] -> [BN K]         w mapped         [N C] [C BK] ->
-# [N BK]     conv_input_grad, dy mapped   [BN K] [K C] -> [BN C]         w mapped         [N K] [K
-# BC] -> [N BC]     conv_filter_grad, x mapped   [BC N] [N K] -> [BC K]         dy mapped        [C
-# N] [N BK] -> [C BK]
+#     conv               x mapped    [BN C] [C K] -> [BN K]    w mapped    [N C] [C BK] -> [N BK]
+#     conv_input_grad    dy mapped   [BN K] [K C] -> [BN C]    w mapped    [N K] [K BC] -> [N BC]
+#     conv_filter_grad   x mapped    [BC N] [N K] -> [BC K]    dy mapped   [C N] [N BK] -> [C BK]
 #
 # Where both are mapped each example is a group of its own.
 
 
 def _fold(op, axes, size, args, mapped, *, window, **static):
-    """Args: axes: for each operand, the axis that takes B when it alone is mapped, and the one that
-    gives it back."""
+    """`op` with the mapped axis folded away.
+
+    Args:
+      axes: for each operand, the axis that takes B when it alone is mapped, and the result's axis
+        that gives it back.
+    """
     args = list(args)
     if all(mapped):
         args = [_merge(arg, -1, 1) for arg in args]
@@ -184,6 +177,10 @@ filter_grad = Operation(
 
 # The triangle: the transpose in the first operand, and in the second. A gradient inherits a named
 # implementation.
+#
+#     conv                dx = input_grad(dy, w)     dw = filter_grad(x, dy)
+#     conv_input_grad     ddy = conv(dx, w)          dw = filter_grad(dx, dy)
+#     conv_filter_grad    dx = input_grad(dy, dw)    ddy = conv(x, dw)
 
 
 def _to(op, cotangent_first):
@@ -194,12 +191,6 @@ def _to(op, cotangent_first):
     return rule
 
 
-bilinear(
-    forward, _to(input_grad, True), _to(filter_grad, False)
-)  # dx = input_grad(dy, w), dw = filter_grad(x, dy)
-bilinear(
-    input_grad, _to(forward, True), _to(filter_grad, True)
-)  # ddy = conv(dx, w), dw = filter_grad(dx, dy)
-bilinear(
-    filter_grad, _to(input_grad, False), _to(forward, False)
-)  # dx = input_grad(dy, dw), ddy = conv(x, dw)
+bilinear(forward, _to(input_grad, True), _to(filter_grad, False))
+bilinear(input_grad, _to(forward, True), _to(filter_grad, True))
+bilinear(filter_grad, _to(input_grad, False), _to(forward, False))

@@ -200,6 +200,7 @@ take = Operation(
 put = Operation(
     "pool_put", _table(_put_shifted, _put_scatter), fold=lambda *a, **k: fold(put, *a, **k)
 )
+
 # Derivatives. `dtype` is that of the result: a transpose gives back the dtype of what it is the
 # gradient of.
 

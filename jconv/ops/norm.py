@@ -1,7 +1,7 @@
-"""Normalisation: y = (x - mean) * rstd, with mean and rstd = (variance + epsilon)^(-1/2) taken over
-  some axes.
+"""Normalisation: y = (x - mean) * rstd, with the statistics of some axes.
 
-Written for the n numbers that are normalised together, the Jacobian is a symmetric matrix,
+rstd = (variance + epsilon)^(-1/2). Written for the n numbers that are normalised together, the
+Jacobian is a symmetric matrix,
 
     dy/dx = rstd * (I - (1/n) 1 1' - (1/n) y y')
 
@@ -25,7 +25,7 @@ import numpy as np
 from jax import lax
 from jax.interpreters import ad
 
-from jconv.core import Implementation, Operation
+from jconv.core import Operation, one_body
 from jconv.ops.dtypes import at_least_float32
 
 
@@ -39,8 +39,7 @@ def batch_norm(
     mask: jax.Array | None = None,
     implementation: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises each channel of x (N, ..., C) over all other axes: y of x's shape and dtype, mean
-    (C,), variance (C,).
+    """Normalises each channel of x (N, ..., C) over all other axes: (y, mean, variance).
 
     Args:
       scale, bias: (C,), applied to the normalised x; None leaves it out.
@@ -53,13 +52,13 @@ def batch_norm(
         one or raises. With `axis_name` or `mask` there is only the definition.
 
     Returns:
-      y, and the mean and the biased variance, float32 or wider.
+      y of x's shape and dtype, and the mean and the biased variance, (C,), float32 or wider.
 
     Raises:
       ValueError: shapes or dtypes that don't fit each other, or a negative epsilon.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
-    x = jnp.asarray(x)
+    x, scale, bias = jnp.asarray(x), _array(scale), _array(bias)
     _check("batch_norm", x, epsilon, scale=scale, bias=bias)
     axes = tuple(range(x.ndim - 1))
     if axis_name is None and mask is None:
@@ -69,9 +68,9 @@ def batch_norm(
     else:
         if implementation not in (None, "direct"):
             raise NotImplementedError(
-                f'batch_norm: implementation "{implementation}" supports neither axis_name nor '
-                f"mask; got axis_name={axis_name!r}"
-                f", mask={'None' if mask is None else mask.shape}"
+                f"batch_norm: implementation {implementation!r} can't compute this call: neither "
+                f"axis_name nor mask; got axis_name={axis_name!r}, "
+                f"mask={None if mask is None else jnp.shape(mask)}"
             )
         y, mean, variance = _standardize_across(
             x, _mask_of(mask, x), axes, float(epsilon), axis_name
@@ -88,12 +87,15 @@ def normalize(
     *,
     epsilon: float = 1e-5,
 ) -> jax.Array:
-    """x (..., C) normalised by given statistics (C,), as batch norm does at inference: (x - mean) /
-    sqrt(variance + epsilon).
+    """x (..., C) normalised by given statistics (C,), as batch norm does at inference.
+
+    y = (x - mean) / sqrt(variance + epsilon) * scale + bias, of x's dtype.
 
     Raises:
       ValueError: shapes or dtypes that don't fit each other, or a negative epsilon.
     """
+    x, scale, bias = jnp.asarray(x), _array(scale), _array(bias)
+    mean, variance = jnp.asarray(mean), jnp.asarray(variance)
     _check("normalize", x, epsilon, mean=mean, variance=variance, scale=scale, bias=bias)
     wide = at_least_float32(x.dtype)
     rstd = lax.rsqrt(variance.astype(wide) + epsilon)
@@ -151,21 +153,14 @@ def _fold(op, size, args, mapped, *, axes, **static):
     return op(*args, axes=tuple(axis + 1 for axis in axes), **static)
 
 
-def _table(body):
-    return (
-        Implementation("lax", body, by_name_only=True, inline=True),
-        Implementation("direct", body),
-    )
-
-
 standardize = Operation(
     "standardize",
-    _table(_standardize_xla),
+    one_body(_standardize_xla),
     multiple_results=True,
     fold=lambda *a, **k: _fold(standardize, *a, **k),
 )
 project = Operation(
-    "standardize_grad", _table(_project_xla), fold=lambda *a, **k: _fold(project, *a, **k)
+    "standardize_grad", one_body(_project_xla), fold=lambda *a, **k: _fold(project, *a, **k)
 )
 
 
@@ -178,8 +173,7 @@ def _standardize_jvp(primals, tangents, *, axes, epsilon, implementation):
 
 
 def _project_jvp(primals, tangents, *, axes, implementation):
-    """Linear in t; y and rstd matter from the second derivative on, there it is differentiated as
-    written."""
+    """Linear in t; in y and rstd, which matter from the second derivative on, as it is written."""
     t, y, rstd = primals
     dt, *rest = tangents
     out = project(t, y, rstd, axes=axes, implementation=implementation)
@@ -236,9 +230,8 @@ def _standardize_across_jvp(axes, epsilon, axis_name, primals, tangents):
 
 def _mask_of(mask, x):
     """The mask as numbers of x's shape: 1 where a pixel counts."""
-    if mask is None:
-        mask = np.ones((), bool)
-    elif mask.dtype != bool:
+    mask = np.ones((), bool) if mask is None else jnp.asarray(mask)
+    if mask.dtype != bool:
         raise ValueError(
             f"batch_norm: mask must be booleans; got mask {mask.shape} of {mask.dtype}"
         )
@@ -248,6 +241,10 @@ def _mask_of(mask, x):
         raise ValueError(
             f"batch_norm: mask {mask.shape} does not broadcast to x {x.shape}, (N, ..., C)"
         ) from None
+
+
+def _array(value):
+    return None if value is None else jnp.asarray(value)
 
 
 def _affine(y, scale, bias):

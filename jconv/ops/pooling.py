@@ -1,5 +1,4 @@
-"""What max and average pooling share: which pixels each tap of each window reads, and how vmap
-folds.
+"""What max and average pooling share: which pixels a tap of a window reads, and how vmap folds.
 
 Shapes (any number of spatial axes; written for two): x N H W C, y N P Q C, window R S. A *tap* is
 one of the R*S pixels of a window, row-major; a *position* is a pixel of the image, row-major.
@@ -82,8 +81,7 @@ def unpixels(y, tap, window):
 
 
 def position(tap, window):
-    """Row-major position in the image, int32, of the pixel that `tap` reads; -1 where that is
-    padding."""
+    """Row-major position in the image, int32, of the pixel that `tap` reads; -1: padding."""
     tap = tap.astype(jnp.int32)
     position, inside = jnp.zeros((), jnp.int32), jnp.ones((), bool)
     for axis, n in enumerate(window.input):

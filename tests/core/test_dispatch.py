@@ -68,6 +68,6 @@ def test_unknown_name():
     [(ODD, "even", "only an even number of rows, got 5"), (EVEN, "elsewhere", "only on cuda")],
 )
 def test_a_named_row_never_falls_back(shape, name, reason):
-    message = rf"^scale: no implementation runs this call on cpu: {name}: {reason}; got float32\["
+    message = rf"^scale: implementation '{name}' can't compute this call: {reason}; got float32\["
     with pytest.raises(NotImplementedError, match=message):
         chosen(shape, name=name)

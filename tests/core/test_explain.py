@@ -56,5 +56,7 @@ def test_keyword_arguments_and_names():
 
 
 def test_a_named_row_that_cannot_run_raises():
-    with pytest.raises(NotImplementedError, match="elsewhere: only on cuda"):
+    with pytest.raises(
+        NotImplementedError, match="'elsewhere' can't compute this call: only on cuda"
+    ):
         jconv.explain_choice(lambda x: first(x, by=1, implementation="elsewhere"), EVEN)

@@ -52,15 +52,17 @@ def test_each_platform_gets_its_row():
 
 def test_a_row_that_does_not_support_the_call_raises_when_called():
     message = (
-        r"^primitive_scale: implementation 'even' supports only an even number of rows, got 3; "
-        r"got float32\[3,3\]$"
+        r"^primitive_scale: implementation 'even' can't compute this call: "
+        r"only an even number of rows, got 3; got float32\[3,3\]$"
     )
     with pytest.raises(NotImplementedError, match=message):
         op(odd, by=1, implementation="even")
 
 
 def test_a_row_of_another_platform_raises_when_lowered():
-    with pytest.raises(NotImplementedError, match="elsewhere: only on cuda"):
+    with pytest.raises(
+        NotImplementedError, match="'elsewhere' can't compute this call: only on cuda"
+    ):
         op(x, by=1, implementation="elsewhere")
 
 

@@ -97,6 +97,7 @@ def test_says_what_is_wrong_with_a_call(kwargs, shape, message):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
+        ({"feature_group_count": 0}, r"feature_group_count must be at least 1"),
         ({"feature_group_count": 2}, r"must divide into feature_group_count groups; got in"),
         ({"mask": jnp.ones((3, 3))}, r"Conv: mask must have the kernel's shape \(3, 3, 3, 4\)"),
     ],

@@ -215,6 +215,6 @@ def test_says_what_is_wrong(arguments, options, message):
 
 
 def test_a_named_implementation_never_falls_back():
-    message = r'"lax" supports neither axis_name nor mask; got axis_name=None, mask=\(4, 1, 1\)'
+    message = r"'lax' can't compute this call: neither axis_name nor mask; .* mask=\(4, 1, 1\)$"
     with pytest.raises(NotImplementedError, match=message):
         jconv.batch_norm(X, C, C, mask=jnp.ones((4, 1, 1), bool), implementation="lax")
