@@ -2,6 +2,7 @@
 
     PyTorch                         jconv and Flax
     ...N.weight   K C/G *window     kernel  *window C/G K      convolution, 1-D to 3-D
+    ...N.weight   C K *window       kernel  *window C K        transposed convolution, mirrored
     ...N.weight   out in            kernel  in out             linear layer
     ...N.weight   C                 scale   C                  normalisation
     ...N.bias, running_mean, running_var    bias, mean, var
@@ -19,10 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jconv import nn
+
 STATISTICS = {"running_mean": "mean", "running_var": "var"}
-IGNORED = (
-    "num_batches_tracked"  # PyTorch counts batches; no computation reads it with a fixed momentum
-)
+# PyTorch counts batches; no computation reads the count where the momentum is fixed.
+IGNORED = "num_batches_tracked"
 
 
 def from_pytorch(model: nnx.Module, arrays: Mapping[str, Any]) -> None:
@@ -37,10 +39,11 @@ def from_pytorch(model: nnx.Module, arrays: Mapping[str, Any]) -> None:
     """
     state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     variables = {_plain(path): variable for path, variable in nnx.to_flat_state(state)}
+    modules = {_plain(path): module for path, module in nnx.iter_modules(model, graph=False)}
     given = {}
     for name, array in arrays.items():
         if not name.endswith(IGNORED):
-            path, value = _translated(name, np.asarray(array))
+            path, value = _translated(name, np.asarray(array), modules)
             given[path] = (name, value)
     problems = [f"no array for {path}" for path in sorted(variables.keys() - given.keys())]
     problems += [
@@ -64,11 +67,22 @@ def _plain(path: tuple[Any, ...]) -> str:
     return ".".join(str(part) for part in path if part != "layers")
 
 
-def _translated(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+def _translated(name: str, array: np.ndarray, modules: Mapping[str, Any]) -> tuple[str, np.ndarray]:
     """The path in the model, and the array in its layout."""
     module, _, leaf = name.rpartition(".")
-    if leaf == "weight":
-        leaf = "kernel" if array.ndim > 1 else "scale"
-        # K C *window -> *window C K, and out in -> in out
-        array = np.moveaxis(array, (0, 1), (-1, -2)) if array.ndim > 1 else array
+    if leaf == "weight" and array.ndim == 1:
+        leaf = "scale"
+    elif leaf == "weight":
+        leaf, layer = "kernel", modules.get(module)
+        if isinstance(layer, nn.ConvTranspose | nnx.ConvTranspose):
+            array = _transposed(array, layer.transpose_kernel)
+        else:
+            array = np.moveaxis(array, (0, 1), (-1, -2))
     return f"{module}.{STATISTICS.get(leaf, leaf)}", array
+
+
+def _transposed(array: np.ndarray, transpose_kernel: bool) -> np.ndarray:
+    """C K *window to *window K C where the layer mirrors its kernel itself, else *window C K."""
+    if transpose_kernel:
+        return np.moveaxis(array, (0, 1), (-1, -2))
+    return np.flip(np.moveaxis(array, (0, 1), (-2, -1)), tuple(range(array.ndim - 2)))

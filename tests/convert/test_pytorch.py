@@ -7,6 +7,8 @@ from flax import nnx
 
 from jconv import models, nn
 from jconv.convert import from_pytorch
+from tests.oracles.conv_transpose import conv_transpose
+from tests.tolerance import assert_close
 
 
 class Small(nnx.Module):
@@ -33,6 +35,24 @@ def test_every_array_finds_its_place():
     np.testing.assert_array_equal(norm.scale[...], arrays["features.1.weight"])
     np.testing.assert_array_equal(norm.var[...], arrays["features.1.running_var"])
     np.testing.assert_array_equal(model.head.kernel[...], arrays["head.weight"].T)
+
+
+@pytest.mark.parametrize("transpose_kernel", [False, True])
+def test_transposed_convolution(transpose_kernel):
+    r = np.random.default_rng(0)
+    weight = r.standard_normal((2, 3, 3, 4)).astype("f4")  # in, out, R, S
+    layer = nn.ConvTranspose(
+        2, 3, (3, 4), 2, padding=[(1, 1), (2, 2)], transpose_kernel=transpose_kernel,
+        use_bias=False, rngs=nnx.Rngs(0),
+    )  # fmt: skip
+    model = nn.Sequential(layer)
+    from_pytorch(model, {"0.weight": weight})
+    x = r.standard_normal((1, 5, 4, 2)).astype("f4")
+    filter = np.moveaxis(weight, (0, 1), (-1, -2))  # R S C K of the convolution it transposes
+    expected = conv_transpose(
+        x, filter, stride=(2, 2), pads=((1, 1), (1, 1)), output_padding=(0, 0), dilation=(1, 1)
+    )  # fmt: skip
+    assert_close(model(x), expected, terms=12)
 
 
 def test_all_problems_are_named_and_nothing_is_written():
