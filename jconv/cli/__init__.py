@@ -1,5 +1,4 @@
-"""The command line: a thin layer over `jconv.runs` and `jconv.summary`, whose functions do all the
-work.
+"""The command line: a thin layer over `jconv.runs` and `jconv.summary`, which do all the work.
 
 jconv train [DATA] [--model MODEL] [--resume RUN] ...     jconv evaluate RUN
 jconv predict RUN IMAGE ... [--top 3]                     jconv summary MODEL [--input 32,32,3]
@@ -11,8 +10,7 @@ import sys
 
 
 def main() -> None:
-    """Runs one command; errors that the user can mend are one line on standard error and exit code
-    2."""
+    """Runs one command; what the user can mend is one line on standard error and exit code 2."""
     try:
         from jconv.cli.commands import run
     except ModuleNotFoundError as error:

@@ -1,9 +1,9 @@
-"""The commands, each a dataclass whose fields are its arguments and whose `run` prints what a
-function returns."""
+"""The commands: dataclasses whose fields are arguments; `run` prints what a function returns."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -19,7 +19,7 @@ from jconv.runs.versions import versions
 from jconv.summary import summarize
 from jconv.training import DamagedCheckpoint, Interrupted, NonFiniteLoss
 
-MENDABLE = (ValueError, FileNotFoundError, NonFiniteLoss, DamagedCheckpoint, ImportError)
+MENDABLE = (ValueError, OSError, NonFiniteLoss, DamagedCheckpoint, ImportError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +31,20 @@ class Train(runs.TrainConfig):
 
     data: Positional[str] = "digits"
     resume: str | None = None
-    """Folder of a run that was stopped: goes on from its newest checkpoint; its own options
-    count."""
+    """Folder of a stopped run: goes on from its newest checkpoint, with the options it had."""
 
     def run(self) -> None:
         """Trains, and says where the report lies."""
+        fields = dataclasses.fields(runs.TrainConfig)
         if self.resume:
-            result = runs.resume_run(self.resume)
+            changed = [f.name for f in fields if getattr(self, f.name) != f.default]
+            if changed not in ([], ["data_dir"]):
+                raise ValueError(
+                    "train: a run that is resumed keeps its own options, only data_dir may be "
+                    f"given; got {', '.join(changed)}"
+                )
+            result = runs.resume_run(self.resume, data_dir=self.data_dir)
         else:
-            fields = dataclasses.fields(runs.TrainConfig)
             result = runs.train(runs.TrainConfig(**{f.name: getattr(self, f.name) for f in fields}))
         print(f"test accuracy {result.test.accuracy:.2%} after {result.seconds:.1f} s of training")
         print(f"report: {result.report}")
@@ -99,7 +104,8 @@ class Summarize:
     def run(self) -> None:
         """Prints the table."""
         shape = _input_shape(self.input)
-        model = models.make(self.model, classes=self.classes, input_shape=shape, rngs=nnx.Rngs(0))
+        make = functools.partial(models.make, classes=self.classes, input_shape=shape)
+        model = nnx.eval_shape(lambda: make(self.model, rngs=nnx.Rngs(0)))
         model.eval()
         print(summarize(model, jax.ShapeDtypeStruct((1, *shape), "float32"), depth=self.depth))
 
@@ -113,8 +119,7 @@ Command = (
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command; returns its exit code: 0, 2 for what the user can mend, 130 after
-    Ctrl-C."""
+    """Runs one command: exit code 0, 2 for what the user can mend, 130 after Ctrl-C."""
     if list(arguments) == ["--version"]:
         print("\n".join(f"{name} {version}" for name, version in versions().items()))
         return 0
@@ -123,6 +128,9 @@ def run(arguments: Sequence[str]) -> int:
         command.run()
     except Interrupted as stopped:
         print(f"\n{stopped}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("\njconv: stopped; nothing was being trained", file=sys.stderr)
         return 130
     except MENDABLE as error:
         print(f"jconv: {error}", file=sys.stderr)

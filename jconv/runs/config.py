@@ -12,8 +12,7 @@ from jconv.training import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """A training run in numbers. None takes the value that suits the data set; 0 switches a thing
-    off.
+    """A training run in numbers; None takes the value that suits the data set, 0 switches off.
 
     Attributes:
       data: digits, mnist, fashion-mnist, cifar10, cifar100, or a folder of images by class.
@@ -77,6 +76,11 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "log_every", "eval_every"):
             if getattr(config, name) < 1:
                 raise ValueError(f"train: {name} must be at least 1; got {getattr(config, name)}")
+        for name in ("seed", "crop", "shift", "cutout"):
+            if getattr(config, name) < 0:
+                raise ValueError(f"train: {name} must not be negative; got {getattr(config, name)}")
+        if not 0 <= (config.flip or 0) <= 1:
+            raise ValueError(f"train: flip is a probability, 0 to 1; got {config.flip}")
         config.recipe()
         return config
 

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jconv import data
-from jconv.data import Dataset
+from jconv.data import Dataset, Datasets
 from jconv.data.pipeline import eval_batches
 from jconv.runs.run import Run
-from jconv.training import DamagedCheckpoint as DamagedCheckpoint
+from jconv.visualize.confusion import confusion_matrix
 
 BATCH = 256  # images that are classified at a time
 
@@ -64,21 +64,25 @@ def classify(model: Any, prepare: Callable[[Any], Any], dataset: Dataset) -> Eva
         ]
     )
     labels, predicted = dataset.labels, logs.argmax(-1)
-    confusion = np.zeros((len(dataset.classes),) * 2, np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
     return Evaluation(
         probabilities=np.exp(logs),
         accuracy=float((predicted == labels).mean()),
         loss=float(-logs[np.arange(len(labels)), labels].mean(dtype=np.float64)),
-        confusion=confusion,
+        confusion=confusion_matrix(labels, predicted, len(dataset.classes)),
     )
 
 
-def evaluate(run_dir: str | Path, *, data_dir: str | Path | None = None) -> Evaluation:
+def evaluate(
+    run_dir: str | Path,
+    *,
+    datasets: Datasets | None = None,
+    data_dir: str | Path | None = None,
+) -> Evaluation:
     """The run's newest weights on the test images of its data set.
 
     Args:
-      data_dir: where the files of the data set lie, if not where the run found them.
+      datasets: those that were given to `train`, if they were.
+      data_dir: where the files of the data set, or the folder of images, lie now.
 
     Raises:
       ValueError: no run, no checkpoint, or other classes or image sizes than the run was trained
@@ -87,14 +91,7 @@ def evaluate(run_dir: str | Path, *, data_dir: str | Path | None = None) -> Eval
       DamagedCheckpoint: the checkpoint's content is not what was saved.
     """
     run = Run.load(run_dir)
-    c = run.config
-    test = data.load(c.data, data_dir=data_dir or c.data_dir, image_size=c.image_size).test
-    if (test.classes, test.image_shape) != (run.classes, run.input_shape):
-        raise ValueError(
-            f"{run.folder}: was trained on {len(run.classes)} classes of images {run.input_shape}, "
-            "(H, W, C); got "
-            f"{len(test.classes)} classes of images {test.image_shape} from {c.data}"
-        )
+    test = run.same_data(datasets or run.datasets(data_dir)).test
     return classify(run.trained(), run.prepare, test)
 
 

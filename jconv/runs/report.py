@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -19,16 +20,16 @@ from jconv.visualize.report import Report, WrongImage
 MOST_WRONG = 24  # images
 
 
-def report_of(run: Run, model: Any, test: Dataset, result: Evaluation, *, seconds: float) -> Report:
+def report_of(run: Run, model: Any, test: Dataset, result: Evaluation) -> Report:
     """The report of `run`.
 
     Args:
       model: trained, in evaluation mode.
       test: the held-out images; the first one is followed through the network.
       result: what `model` makes of them.
-      seconds: how long the run took.
     """
     image = test.images[np.array([0])]
+    history = read_metrics(run.folder / "metrics.jsonl")
     summary = summarize(model, jax.ShapeDtypeStruct((1, *run.input_shape), np.float32))
     return Report(
         title=f"{run.config.model} on {test.name}",
@@ -36,10 +37,10 @@ def report_of(run: Run, model: Any, test: Dataset, result: Evaluation, *, second
             "test accuracy": f"{100 * result.accuracy:.2f} %",
             "test loss": f"{result.loss:.4f} nats",
             "errors": f"{len(test) - int(np.trace(result.confusion))} of {len(test):,} images",
-            "training time": _duration(seconds),
+            "training time": _duration(_training_seconds(history)),
             "parameters": f"{summary.parameters:,}",
         },
-        history=read_metrics(run.folder / "metrics.jsonl"),
+        history=history,
         classes=run.classes,
         confusion=result.confusion,
         worst=_worst(test, result.probabilities),
@@ -93,6 +94,13 @@ def _endpoints(model: Any, x: jax.Array) -> dict[str, np.ndarray]:
     return {
         name: np.asarray(value[0], np.float32) for name, value in zip(names, arrays, strict=True)
     }
+
+
+def _training_seconds(history: list[dict[str, Any]]) -> float:
+    """Over all sessions of the run: in each of them `seconds` begins at 0 again."""
+    times = [row["seconds"] for row in history]
+    ends = [now for now, after in itertools.pairwise(times) if after < now]
+    return sum(ends) + (times[-1] if times else 0.0)
 
 
 def _duration(seconds: float) -> str:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jconv import models
-from jconv.data import Dataset, Statistics
+from jconv.data import DATASETS, Dataset, Datasets, Statistics, load
 from jconv.data.augment import (
     Augmentation,
     compose,
@@ -47,6 +47,7 @@ class Run:
       input_shape: (H, W, C) of the images.
       statistics: mean and standard deviation of each channel, with which images are normalised.
       versions: of the software that started the run, and the device.
+      given: whether the images were given to `train`, instead of being those that `config` names.
     """
 
     folder: Path
@@ -56,16 +57,47 @@ class Run:
     input_shape: tuple[int, int, int]
     statistics: Statistics
     versions: dict[str, str]
+    given: bool = False
 
     @classmethod
-    def of(cls, folder: Path, config: TrainConfig, train: Dataset, statistics: Statistics) -> Run:
-        """The run of a resolved `config` on the images of `train`."""
+    def of(
+        cls,
+        folder: Path,
+        config: TrainConfig,
+        train: Dataset,
+        statistics: Statistics,
+        *,
+        given: bool = False,
+    ) -> Run:
+        """The run of a resolved `config` on the images of `train`; a batch larger than all of them
+        becomes as large as they and the devices allow."""
         assert config.batch_size is not None
         assert config.epochs is not None
-        size = min(config.batch_size, len(train))
+        size, devices = config.batch_size, jax.local_device_count()
+        if size > len(train):
+            size = max(len(train) // devices, 1) * devices
         steps = len(train) // size * config.epochs
         config = dataclasses.replace(config, batch_size=size)
-        return cls(folder, config, steps, train.classes, train.image_shape, statistics, versions())
+        shape = train.image_shape
+        return cls(folder, config, steps, train.classes, shape, statistics, versions(), given)
+
+    def check(self) -> None:
+        """Builds the model and traces the augmentation, so that a run that can't start is not kept.
+
+        Raises:
+          ValueError: an unknown model, images too small for it or for an augmentation, or a batch
+            that does not divide by the devices.
+        """
+        size, devices = self.config.batch_size, jax.local_device_count()
+        assert size is not None
+        if size % devices or not self.steps:
+            raise ValueError(
+                f"train: batch_size must be a multiple of the {devices} devices, and not larger "
+                f"than the training set; got batch_size={size}"
+            )
+        self.model()
+        images = jax.ShapeDtypeStruct((size, *self.input_shape), jnp.uint8)
+        jax.eval_shape(self.augment(), jax.eval_shape(jax.random.key, 0), images)
 
     def save(self) -> None:
         """Writes RUN/config.json."""
@@ -95,9 +127,38 @@ class Run:
                 input_shape=tuple(values["input_shape"]),
                 statistics=Statistics(**{k: tuple(v) for k, v in values["statistics"].items()}),
                 versions=values["versions"],
+                given=values["given"],
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not the configuration of a run; {error!r}") from error
+
+    def datasets(self, data_dir: str | Path | None = None) -> Datasets:
+        """The run's data set; `data_dir` says where it lies now, if elsewhere.
+
+        Raises:
+          ValueError: the images were given to `train`, or files are damaged.
+          FileNotFoundError: files are absent.
+        """
+        if self.given:
+            raise ValueError(
+                f"{self.folder}: its images were given to train() as datasets=; give them here too"
+            )
+        return load_data(self.config, data_dir)
+
+    def same_data(self, datasets: Datasets) -> Datasets:
+        """`datasets`, if they have the classes and the image size that the run was started on.
+
+        Raises:
+          ValueError: they have others.
+        """
+        test = datasets.test
+        if (test.classes, test.image_shape) != (self.classes, self.input_shape):
+            raise ValueError(
+                f"{self.folder}: was trained on {len(self.classes)} classes of images "
+                f"{self.input_shape}, (H, W, C); got {len(test.classes)} classes of images "
+                f"{test.image_shape} from {test.name}"
+            )
+        return datasets
 
     def model(self) -> Any:
         """The untrained model, from the run's seed.
@@ -159,3 +220,14 @@ class Run:
             if checkpoints.latest_step() is None:
                 raise ValueError(f"{self.folder}: no checkpoint has been saved in this run yet")
             return checkpoints.restore(template).state.model(graph)
+
+
+def load_data(config: TrainConfig, data_dir: str | Path | None = None) -> Datasets:
+    """The data set that `config` names; for a folder of images `data_dir` is the folder itself.
+
+    Raises:
+      ValueError, FileNotFoundError: as `jconv.data.load`.
+    """
+    if config.data in DATASETS:
+        return load(config.data, data_dir=data_dir or config.data_dir, image_size=config.image_size)
+    return load(str(data_dir or config.data), image_size=config.image_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,19 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from jconv import data
-from jconv.data import STATISTICS, Dataset, Datasets, batches, channel_statistics, eval_batches
+from jconv.data import (
+    STATISTICS,
+    Dataset,
+    Datasets,
+    Statistics,
+    batches,
+    channel_statistics,
+    eval_batches,
+)
 from jconv.runs.config import TrainConfig
 from jconv.runs.inference import Evaluation, classify
 from jconv.runs.report import report_of
-from jconv.runs.run import Run
+from jconv.runs.run import Run, load_data
 from jconv.training import (
     TrainState,
     data_parallel,
@@ -54,57 +62,69 @@ def train(
     config: TrainConfig,
     *,
     datasets: Datasets | None = None,
-    resume: bool = False,
     log: Callable[[str], None] = print,
     progress: bool = True,
 ) -> RunResult:
-    """Trains a network, evaluates it, and writes checkpoints, metrics and `report.html` into its
-    run's folder.
+    """Trains and evaluates a network; checkpoints, metrics and the report go into its run's folder.
 
     Args:
-      datasets: instead of those that `config.data` names.
-      resume: goes on with the run in `config.run_dir`, whose own configuration counts (see
-        `resume_run`).
+      datasets: instead of those that `config.data` names, which then chooses the recipe alone.
       log: gets lines of text.
       progress: a progress bar on a terminal, lines elsewhere.
 
     Raises:
       ValueError: an unknown data set or model, a value out of range, damaged files, or a run_dir
-        that already holds a run.
+        that already holds a run. Nothing has been written then.
       FileNotFoundError: the data set's files are absent and can't be downloaded.
       Interrupted: after Ctrl-C; everything is saved, and the message says how to go on.
       NonFiniteLoss: the loss is no number any more; the message names the last good checkpoint.
-      DamagedCheckpoint: a run that is to go on was saved with other bytes than are there.
     """
-    run = Run.load(_given(config)) if resume else None
-    config = run.config if run else config.resolved()
-    if datasets is None:
-        datasets = data.load(config.data, data_dir=config.data_dir, image_size=config.image_size)
-    if run is None:
-        folder = Path(config.run_dir) if config.run_dir else _new_folder(config)
-        if (folder / "config.json").exists():
-            raise ValueError(
-                f"{folder}: a run is kept here already; resume it, or choose another run_dir (or "
-                "remove the folder)"
-            )
-        run = Run.of(folder, config, datasets.train, _statistics(config, datasets))
-        run.model()  # complains about an unknown model before anything is written
-        run.save()
-    return _train(run, datasets, resume=resume, log=log, progress=progress)
+    config, given = config.resolved(), datasets is not None
+    datasets = datasets or load_data(config)
+    folder = Path(config.run_dir) if config.run_dir else _new_folder(config)
+    if (folder / "config.json").exists():
+        raise ValueError(
+            f"{folder}: a run is kept here already; resume it, or choose another run_dir (or "
+            "remove the folder)"
+        )
+    run = Run.of(folder, config, datasets.train, _statistics(config, datasets, given), given=given)
+    run.check()
+    run.save()
+    return _train(run, datasets, log=log, progress=progress)
 
 
-def resume_run(run_dir: str | Path, **kwargs: Any) -> RunResult:
-    """Goes on with the run kept in `run_dir` from its newest checkpoint, to the same result as if
-    it had not stopped.
+def resume_run(
+    run_dir: str | Path,
+    *,
+    datasets: Datasets | None = None,
+    data_dir: str | Path | None = None,
+    log: Callable[[str], None] = print,
+    progress: bool = True,
+) -> RunResult:
+    """Goes on with the run kept in `run_dir`, to the result that it would have had without a stop.
+
+    Args:
+      datasets: those that were given to `train`, if they were.
+      data_dir: where the files of the data set, or the folder of images, lie now.
+      log, progress: as in `train`.
 
     Raises:
-      as `train`.
+      ValueError: no run, other data than those it was started on, or damaged files.
+      DamagedCheckpoint: the checkpoint holds other bytes than were saved.
+      FileNotFoundError, Interrupted, NonFiniteLoss: as `train`.
     """
-    return train(TrainConfig(run_dir=str(run_dir)), resume=True, **kwargs)
+    run = Run.load(run_dir)
+    datasets = run.same_data(datasets or run.datasets(data_dir))
+    return _train(run, datasets, resume=True, log=log, progress=progress)
 
 
 def _train(
-    run: Run, datasets: Datasets, *, resume: bool, log: Callable[[str], None], progress: bool
+    run: Run,
+    datasets: Datasets,
+    *,
+    resume: bool = False,
+    log: Callable[[str], None],
+    progress: bool,
 ) -> RunResult:
     c = run.config
     assert c.batch_size is not None
@@ -126,11 +146,11 @@ def _train(
             log_every=c.log_every,
             log=log,
             progress=progress,
-            how_to_resume=f"jconv train --resume {run.folder}",
+            how_to_resume=f"jconv train --resume {shlex.quote(str(run.folder))}",
         )
     model = result.state.model(graph)
     test = classify(model, run.prepare, datasets.test)
-    shown = report_of(run, model, datasets.test, test, seconds=result.seconds)
+    shown = report_of(run, model, datasets.test, test)
     report = write_report(run.folder / "report.html", shown)
     return RunResult(run.folder, report, test, result.seconds)
 
@@ -146,7 +166,7 @@ def _compiled(run: Run, graph: Any, tx: Any, test: Dataset, devices: Mesh) -> tu
         ema_decay=recipe.ema_decay,
         compute_dtype=run.compute_dtype(),
     )
-    sums = make_eval_step(graph, prepare=run.prepare, compute_dtype=run.compute_dtype())
+    sums = make_eval_step(graph, prepare=run.prepare)  # in float32, as the report
     eval_step = data_parallel(sums, devices, donate=False)
     size = run.config.batch_size
     assert size is not None
@@ -158,23 +178,16 @@ def _compiled(run: Run, graph: Any, tx: Any, test: Dataset, devices: Mesh) -> tu
     return data_parallel(step, devices), evaluation
 
 
-def _statistics(config: TrainConfig, datasets: Datasets):
-    if config.data in STATISTICS:
+def _statistics(config: TrainConfig, datasets: Datasets, given: bool) -> Statistics:
+    if config.data in STATISTICS and not given:
         return STATISTICS[config.data]
     return channel_statistics(datasets.train, most=STATISTICS_SAMPLE)
 
 
-def _given(config: TrainConfig) -> str:
-    if not config.run_dir:
-        raise ValueError(
-            "train: resume needs run_dir, the folder of the run that is to go on; got none"
-        )
-    return config.run_dir
-
-
 def _new_folder(config: TrainConfig) -> Path:
     """runs/DATA-MODEL-TIME, with a number after it if that is taken."""
-    stem = f"{Path(config.data).name}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = Path(config.data).resolve().name
+    stem = f"{name}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder, number = Path("runs") / stem, 1
     while folder.exists():
         number += 1

@@ -12,8 +12,7 @@ PACKAGES = ("jconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grai
 
 
 def versions() -> dict[str, str]:
-    """By name: the packages that are installed, Python, the system, and the devices JAX computes
-    on."""
+    """By name: installed packages, Python, the system, and the devices JAX computes on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

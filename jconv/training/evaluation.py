@@ -1,5 +1,4 @@
-"""Evaluation: sums over masked batches, so that a padded last batch counts for exactly what it
-holds.
+"""Evaluation: sums over masked batches, so that a padded batch counts for exactly what it holds.
 
 One shape for all batches means one compilation. Correct predictions and images are counted in
 int32, the loss is summed in float32 within a batch and in float64 between batches.
@@ -7,7 +6,7 @@ int32, the loss is summed in float32 within a batch and in float64 between batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -73,47 +72,18 @@ def _sums(
     return sums
 
 
-def padded(
-    batches: Iterable[Mapping[str, Any]], batch_size: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Every batch filled up with zeros to `batch_size`, and a `mask` (batch_size,) that is False
-    there, and where a batch's own mask is.
-
-    Raises:
-      ValueError: a batch is larger than `batch_size`.
-    """
-    for batch in batches:
-        size = len(batch["label"])
-        if size > batch_size:
-            raise ValueError(f"padded: a batch of {size} is larger than batch_size={batch_size}")
-        fill = batch_size - size
-        full = {"mask": np.ones(size, bool), **batch}
-        yield {
-            name: np.pad(value, [(0, fill)] + [(0, 0)] * (np.ndim(value) - 1)) if fill else value
-            for name, value in full.items()
-        }
-
-
-def evaluate(
-    eval_step: EvalStep,
-    state: TrainState,
-    batches: Iterable[Batch],
-    *,
-    batch_size: int | None = None,
-) -> dict[str, Any]:
+def evaluate(eval_step: EvalStep, state: TrainState, batches: Iterable[Batch]) -> dict[str, Any]:
     """`accuracy`, `loss` (mean, nats) and `count` over all `batches`; `confusion` (NumPy) if
     `eval_step` counts it.
 
     Args:
       eval_step: from `make_eval_step`, jitted.
-      batches: one pass over the data.
-      batch_size: every batch is padded to it, see `padded`; None takes them as they are, for
-        batches that are of one size already.
+      batches: one pass over the data, such as `jconv.data.eval_batches`: all of one size, so that
+        `eval_step` is compiled once, with a `mask` that is False where the last one is filled up.
 
     Raises:
-      ValueError: there are no images, or a batch is larger than `batch_size`.
+      ValueError: there are no images.
     """
-    batches = batches if batch_size is None else padded(batches, batch_size)
     pending = [eval_step(state, batch) for batch in batches]
     sums = [{k: np.asarray(v, np.float64) for k, v in s.items()} for s in jax.device_get(pending)]
     count = sum(int(s["count"]) for s in sums)

@@ -50,18 +50,24 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a metrics file, without a last line that a kill cut short; none if it is missing.
 
     Raises:
-      ValueError: a line before the last is no JSON object.
+      ValueError: a line before the last is no JSON, or a line is no row.
     """
     path = Path(path)
     lines = path.read_text().splitlines() if path.exists() else []
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError as error:
             if number == len(lines):
                 break
             raise ValueError(
                 f"read_metrics: line {number} of {len(lines)} in {path} is no JSON: {error}"
             ) from error
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise ValueError(
+                f"read_metrics: line {number} of {len(lines)} in {path} must be an object with a "
+                f"whole step; got {line}"
+            )
+        rows.append(row)
     return rows

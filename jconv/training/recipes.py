@@ -58,8 +58,7 @@ def sgd(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent with coupled weight decay; see the equation at the top of this
-    file.
+    """Stochastic gradient descent with coupled weight decay; for the equation see above.
 
     Args:
       clip_norm: the gradient's largest global L2 norm; None does not clip.

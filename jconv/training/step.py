@@ -1,5 +1,4 @@
-"""The training step: one pure function `(state, batch) -> (state, metrics)`, to be jitted with its
-state donated.
+"""The training step: a pure function `(state, batch) -> (state, metrics)`, to be jitted.
 
 With w the parameters, r the rest of the model's state, o the optimizer's state and k the key of the
 run:

@@ -90,6 +90,26 @@ def test_same_seed_gives_the_same_run_and_another_seed_another(finished, tmp_pat
     assert _without_times(result.run_dir) != _without_times(finished.run_dir)
 
 
+def test_images_that_are_given(finished, tmp_path):
+    random = np.random.default_rng(0)
+    labels = np.arange(40, dtype=np.int32) % 2
+    images = (labels[:, None, None, None] * 100 + random.integers(0, 90, (40, 8, 8, 3))).astype(
+        "u1"
+    )
+    given = data.Dataset("given", images, labels, ("low", "high"))
+    config = dataclasses.replace(QUICK, run_dir=str(tmp_path / "run"), batch_size=64, epochs=8)
+    both = data.Datasets(given, given)
+    result = runs.train(config, datasets=both, log=lambda line: None, progress=False)
+    run = runs.Run.load(result.run_dir)
+    assert run.config.batch_size == 40
+    np.testing.assert_allclose(run.statistics.mean, images.mean((0, 1, 2)) / 255)
+    assert runs.evaluate(result.run_dir, datasets=both).accuracy == result.test.accuracy
+    with pytest.raises(ValueError, match=r"given to train\(\) as datasets=; give them here too"):
+        runs.evaluate(result.run_dir)
+    with pytest.raises(ValueError, match=r"2 classes of images \(8, 8, 3\).*got 10 classes"):
+        runs.evaluate(result.run_dir, datasets=data.load("digits"))
+
+
 def test_folder_of_images_with_every_option(tmp_path):
     random = np.random.default_rng(0)
     for label, level in {"dark": 40, "light": 200}.items():
@@ -118,7 +138,8 @@ def test_folder_of_images_with_every_option(tmp_path):
         ({"epochs": 0}, "train: epochs must be at least 1; got 0"),
         ({"learning_rate": -1.0}, "learning_rate must be 0 or more"),
         ({"label_smoothing": 1.0}, "label_smoothing must be in"),
-        ({"flip": 2.0}, "probability"),
+        ({"flip": 2.0}, "flip is a probability, 0 to 1; got 2.0"),
+        ({"seed": -1}, "seed must not be negative; got -1"),
         ({"cutout": 9}, "size 9 exceeds the image"),
         ({"batch_size": 12}, "multiple of the 8 devices"),
     ],
@@ -127,6 +148,7 @@ def test_says_what_is_wrong_with_a_configuration(changes, message, tmp_path):
     config = dataclasses.replace(QUICK, run_dir=str(tmp_path / "run"), **changes)
     with pytest.raises(ValueError, match=message):
         runs.train(config, log=lambda line: None, progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_does_not_write_over_a_run(finished):
@@ -144,8 +166,8 @@ def test_says_what_is_wrong_with_a_folder(finished, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match="no checkpoint has been saved in this run yet"):
         runs.evaluate(tmp_path)
-    with pytest.raises(ValueError, match="resume needs run_dir"):
-        runs.train(TrainConfig(), resume=True)
+    with pytest.raises(ValueError, match="no run is kept here"):
+        runs.resume_run(tmp_path / "elsewhere")
 
 
 def test_says_what_is_wrong_with_images(finished, tmp_path):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jconv.training import evaluate, make_eval_step, padded
+from jconv.training import evaluate, make_eval_step
 from tests.training.small import CLASSES, Batches, batch, make
 
 
@@ -24,16 +24,21 @@ def trained():
 
 
 def pieces(data, size):
-    starts = range(0, len(data["label"]), size)
-    return [{name: value[i : i + size] for name, value in data.items()} for i in starts]
+    """Batches of one size, the last filled up with zeros, and masks that say so."""
+    count = len(data["label"])
+    for i in range(0, count, size):
+        batch = {name: value[i : i + size] for name, value in data.items()}
+        fill = size - len(batch["label"])
+        yield {
+            name: np.pad(value, [(0, fill)] + [(0, 0)] * (value.ndim - 1))
+            for name, value in {**batch, "mask": np.ones(size - fill, bool)}.items()
+        }
 
 
 @pytest.mark.parametrize("size", [19, 8, 5])
 def test_padded_batches_give_the_exact_result(trained, size):
     graph, state, data, logits = trained
-    result = evaluate(
-        jax.jit(make_eval_step(graph, classes=CLASSES)), state, pieces(data, size), batch_size=size
-    )
+    result = evaluate(jax.jit(make_eval_step(graph, classes=CLASSES)), state, pieces(data, size))
     predicted = logits.argmax(-1)
     assert result["count"] == 19
     assert result["accuracy"] == (predicted == data["label"]).mean()
@@ -42,15 +47,6 @@ def test_padded_batches_give_the_exact_result(trained, size):
     confusion = np.zeros((CLASSES, CLASSES), int)
     np.add.at(confusion, (data["label"], predicted), 1)
     np.testing.assert_array_equal(result["confusion"], confusion)
-
-
-def test_batches_with_masks_of_their_own_are_taken_as_they_are(trained):
-    graph, state, data, _ = trained
-    step = jax.jit(make_eval_step(graph))
-    batches = list(padded(pieces(data, 8), 8))
-    expected = evaluate(step, state, pieces(data, 8), batch_size=8)
-    assert evaluate(step, state, batches) == expected
-    assert evaluate(step, state, batches, batch_size=8) == expected
 
 
 def test_uses_the_averaged_parameters(trained):
@@ -69,7 +65,7 @@ def test_prepares_the_images(trained):
 
 def test_padding_of_infinite_loss_does_not_count(trained):
     graph, state, data, _ = trained
-    padding = dict(next(padded([data], 24)))
+    padding = next(pieces(data, 24))
     padding["image"] = padding["image"].astype(np.float32) / 255
     padding["image"][19:] = np.inf
     assert np.isfinite(make_eval_step(graph)(state, padding)["loss"])
@@ -85,9 +81,6 @@ def test_low_precision_is_close(trained):
 
 
 def test_says_what_is_wrong(trained):
-    graph, state, data, _ = trained
-    step = make_eval_step(graph)
-    with pytest.raises(ValueError, match="a batch of 19 is larger than batch_size=8"):
-        evaluate(step, state, [data], batch_size=8)
+    graph, state, _, _ = trained
     with pytest.raises(ValueError, match="the batches hold no image"):
-        evaluate(step, state, [], batch_size=8)
+        evaluate(make_eval_step(graph), state, [])

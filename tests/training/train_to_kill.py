@@ -40,7 +40,7 @@ def main(folder: Path, resume: bool) -> None:
     with Checkpoints(folder / "checkpoints", keep=2) as checkpoints:
         fit(
             jax.jit(step, donate_argnums=0), state, Slow(), steps=STEPS, log_every=7,
-            evaluate=lambda s: evaluate(eval_step, s, [batch(16, seed=99)], batch_size=16),
+            evaluate=lambda s: evaluate(eval_step, s, [batch(16, seed=99)]),
             eval_every=8, checkpoints=checkpoints, checkpoint_every=6, resume=resume,
             metrics_file=folder / "metrics.jsonl", progress=False,
             how_to_resume=f"train_to_kill.py {folder} --resume",
