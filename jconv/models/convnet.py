@@ -1,8 +1,7 @@
 """A small plain network in the style of VGG: convolution, batch norm, ReLU, pooling, repeated.
 
 References: Simonyan & Zisserman 2014, arXiv:1409.1556; Ioffe & Szegedy 2015, arXiv:1502.03167;
-  Srivastava et al.
-2014 (dropout).
+Srivastava et al. 2014, "Dropout".
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ from jconv import nn
 
 
 class ConvNet(nnx.Module):
-    """For each of `widths` a 3x3 convolution, batch norm, ReLU and max pooling by 2, then dropout
-    and a linear
-    layer: x (N, H, W, C) to logits (N, classes).
+    """Blocks of 3x3 convolution, batch norm, ReLU and max pooling by 2, one for each of `widths`.
 
+    Then dropout and a linear layer: x (N, H, W, C) to logits (N, classes).
     The network to start with on images of a few dozen pixels: 104,426 parameters for 10 classes of
     28x28 pixels and one channel.
 

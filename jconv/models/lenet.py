@@ -1,7 +1,7 @@
 """LeNet-5, and the small network that lectures draw after it.
 
-References: LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
-  recognition".
+Reference: LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
+recognition".
 """
 
 from __future__ import annotations

@@ -20,8 +20,7 @@ KAIMING = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al
 
 
 class BasicBlock(nnx.Module):
-    """Two 3x3 convolutions beside a shortcut: x (N, H, W, C) to (N, H/strides, W/strides,
-    features)."""
+    """Two 3x3 convolutions and a shortcut: (N, H, W, C) to (N, H/strides, W/strides, features)."""
 
     def __init__(self, channels: int, features: int, strides: int, *, dtype: Any, rngs: nnx.Rngs):
         self.strides, self.extra = strides, features - channels
@@ -42,8 +41,7 @@ class BasicBlock(nnx.Module):
 
 
 class ResNetCifar(nnx.Module):
-    """ResNet of `depth` = 6n + 2 layers for x (N, H, W, C), 32x32 in the paper: logits (N,
-    classes).
+    """ResNet of `depth` = 6n + 2 layers: x (N, H, W, C), 32x32 in the paper, to (N, classes).
 
     Parameters for 10 classes and 3 channels: depth 20 269,722; 32 464,154; 44 658,586; 56 853,018;
     110 1,727,962.

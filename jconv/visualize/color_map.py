@@ -1,5 +1,4 @@
-"""Colours for numbers: one ramp whose lightness grows evenly, so it reads in print and with any
-colour vision."""
+"""Colours for numbers: a ramp of even lightness, to be read in print and with any colour vision."""
 
 from __future__ import annotations
 

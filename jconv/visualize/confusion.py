@@ -1,5 +1,4 @@
-"""Which classes a classifier takes for which: the confusion matrix, drawn, and its most frequent
-errors."""
+"""Which classes a classifier takes for which: the confusion matrix and its most frequent errors."""
 
 from __future__ import annotations
 

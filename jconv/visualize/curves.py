@@ -1,5 +1,4 @@
-"""Learning curves: one chart per metric, one line per data split, from the rows that training
-logs."""
+"""Learning curves from the rows that training logs: a chart per metric, a line per data split."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""First-layer filters as images: the only weights of a network that can be read like the images
-they look at."""
+"""First-layer filters as images: the only weights that can be read like what they look at."""
 
 from __future__ import annotations
 

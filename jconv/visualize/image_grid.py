@@ -1,5 +1,4 @@
-"""Images made fit to look at: any dtype and number of channels to uint8, enlarged, side by side in
-a grid."""
+"""Images made fit to look at: any dtype and channels to uint8, enlarged, side by side in a grid."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The sections of a report, each a function of its data; a section without data is the empty
-string."""
+"""The sections of a report, functions of their data; without data a section is the empty string."""
 
 from __future__ import annotations
 
