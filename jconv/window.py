@@ -203,8 +203,7 @@ def resolve_padding(
         if padding not in PADDING_WORDS:
             raise ValueError(
                 f"{op}: padding must be one of {', '.join(PADDING_WORDS)}, an int, or one int or "
-                "(lo, hi) pair per axis; "
-                f"got {padding!r}"
+                f"(lo, hi) pair per axis; got {padding!r}"
             )
         return tuple(_word(padding, n, e, s) for n, e, s in zip(input, extent, stride, strict=True))
     axes = len(input)
@@ -342,7 +341,7 @@ def _check_fits(
     if any(e > n + lo + hi and n > 0 for n, e, (lo, hi) in zip(input, extent, pads, strict=True)):
         padded = tuple(n + lo + hi for n, (lo, hi) in zip(input, pads, strict=True))
         raise ValueError(
-            f"{op}: a window of {tuple(size)} taps spanning {tuple(extent)} pixels does not fit in "
-            f"an input of {tuple(input)}, "
-            f"{padded} with its padding; use a smaller window or more padding"
+            f"{op}: a window of {tuple(size)} taps spanning {tuple(extent)} pixels does not fit "
+            f"in an input of {tuple(input)}, {padded} with its padding; use a smaller window or "
+            "more padding"
         )

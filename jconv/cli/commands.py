@@ -64,8 +64,8 @@ class Evaluate:
         result = runs.evaluate(self.run_dir, data_dir=self.data_dir)
         wrong = len(result.probabilities) - int(result.confusion.trace())
         print(
-            f"test accuracy {result.accuracy:.2%} ({wrong} of {len(result.probabilities):,} images "
-            "wrong)"
+            f"test accuracy {result.accuracy:.2%} ({wrong} of {len(result.probabilities):,} "
+            "images wrong)"
         )
         print(f"test loss     {result.loss:.4f} nats")
 

@@ -55,15 +55,15 @@ def random_crop(key, images, padding: int = 4, padding_mode: str = "zeros"):
     _check_whole("random_crop", "padding", padding)
     if padding_mode not in PADDING_MODES:
         raise ValueError(
-            f"random_crop: padding_mode must be one of {', '.join(PADDING_MODES)};"
-            f" got {padding_mode!r}"
+            f"random_crop: padding_mode must be one of {', '.join(PADDING_MODES)}; got "
+            f"{padding_mode!r}"
         )
     # A reflection leaves the border pixel out, so it has one pixel less to offer.
     shortest = min(images.shape[1:3]) - (padding_mode == "reflect")
     if padding > shortest:
         raise ValueError(
-            f"random_crop: padding {padding} exceeds the {shortest} pixels that"
-            f" {padding_mode!r} allows; got images {_named(images)}"
+            f"random_crop: padding {padding} exceeds the {shortest} pixels that {padding_mode!r} "
+            f"allows; got images {_named(images)}"
         )
     pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     return _windows(key, jnp.pad(images, pads, PADDING_MODES[padding_mode]), images.shape)
@@ -154,8 +154,8 @@ def normalize(images, mean: Sequence[float], std: Sequence[float]):
     channels = images.shape[-1]
     if centre.shape != (channels,) or scale.shape != (channels,):
         raise ValueError(
-            f"normalize: mean and std must have {channels} numbers, one per channel;"
-            f" got {centre.shape} and {scale.shape}, images {_named(images)}"
+            f"normalize: mean and std must have {channels} numbers, one per channel; got "
+            f"{centre.shape} and {scale.shape}, images {_named(images)}"
         )
     if not ((scale > 0) & np.isfinite(scale) & np.isfinite(centre)).all():
         raise ValueError(f"normalize: std must be positive and both finite; got {mean}, {std}")

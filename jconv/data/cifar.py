@@ -142,8 +142,8 @@ def _read(cifar: CifarSet, path: Path, count: int) -> tuple[np.ndarray, np.ndarr
     wrong = np.flatnonzero(labels >= cifar.classes)
     if wrong.size:
         raise ValueError(
-            f"{path}: expected labels 0 to {cifar.classes - 1}; found {labels[wrong[0]]}"
-            f" in record {wrong[0]}"
+            f"{path}: expected labels 0 to {cifar.classes - 1}; found {labels[wrong[0]]} in "
+            f"record {wrong[0]}"
         )
     pixels = records[:, cifar.labels :].reshape(count, 3, 32, 32)
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels.astype(np.int32)
@@ -162,7 +162,7 @@ def _read_names(path: Path, count: int) -> tuple[str, ...]:
     names = tuple(line.strip() for line in lines if line.strip())
     if len(set(names)) != count or len(names) != count:
         raise ValueError(
-            f"{path}: expected {count} different class names; found {len(names)},"
-            f" {len(set(names))} of them different"
+            f"{path}: expected {count} different class names; found {len(names)}, "
+            f"{len(set(names))} of them different"
         )
     return names

@@ -39,8 +39,9 @@ def load_folder(
 
     Raises:
       ValueError: no folder of classes, a class without images or a file that is no image, fewer
-        than two classes, or an image whose header can't be read. Pixels are read later, when a
-        batch asks for them, and an image that can't be read then raises ValueError too.
+        than two classes, a single image in every class where some must be held out, or an image
+        whose header can't be read. Pixels are read later, when a batch asks for them, and an image
+        that can't be read then raises ValueError too.
       ImportError: Pillow is not installed.
     """
     if not root.is_dir():
@@ -51,6 +52,11 @@ def load_folder(
     shape = _shape(size, sizes)
     whole = Dataset(root.resolve().name, ImageFiles(paths, shape), labels, classes)
     if test is None:
+        if len(labels) == len(classes):
+            raise ValueError(
+                f"{root}: expected a class of at least two images, to hold one out; found "
+                f"{len(classes)} classes of one image"
+            )
         return Datasets(
             *(whole.subset(index) for index in held_out(labels, fraction=fraction, seed=seed))
         )
@@ -112,14 +118,14 @@ def _list(
         classes = found
         if len(classes) < 2:
             raise ValueError(
-                f"{root}: expected at least two folders of classes;"
-                f" found {', '.join(found) or 'none'}"
+                f"{root}: expected at least two folders of classes; found "
+                f"{', '.join(found) or 'none'}"
             )
     unknown = [name for name in found if name not in classes]
     if unknown or not found:
         raise ValueError(
-            f"{root}: expected the classes {', '.join(classes)};"
-            f" found {', '.join(unknown) or 'none'}"
+            f"{root}: expected the classes {', '.join(classes)}; found "
+            f"{', '.join(unknown) or 'none'}"
         )
     images = {path.name: _images(path) for path in folders}
     paths = [path for members in images.values() for path in members]
@@ -134,8 +140,8 @@ def _images(folder: Path) -> list[Path]:
     for path in paths:
         if path.is_dir() or path.suffix.lower() not in SUFFIXES:
             raise ValueError(
-                f"{path}: expected an image, {' '.join(SUFFIXES)};"
-                f" found {'a folder' if path.is_dir() else 'another kind of file'}"
+                f"{path}: expected an image, {' '.join(SUFFIXES)}; found "
+                f"{'a folder' if path.is_dir() else 'another kind of file'}"
             )
     return paths
 

@@ -45,8 +45,8 @@ def read_labels(path: Path, *, classes: int) -> np.ndarray:
     wrong = np.flatnonzero(labels >= classes)
     if wrong.size:
         raise ValueError(
-            f"{path}: expected labels 0 to {classes - 1}; found {labels[wrong[0]]}"
-            f" at position {wrong[0]}"
+            f"{path}: expected labels 0 to {classes - 1}; found {labels[wrong[0]]} at position "
+            f"{wrong[0]}"
         )
     return labels.astype(np.int32)
 
@@ -70,8 +70,8 @@ def _read_stream(path: Path, stream: BinaryIO | gzip.GzipFile, axes: int, room: 
     magic = stream.read(4)
     if magic != bytes((0, 0, 8, axes)):
         raise ValueError(
-            f"{path}: expected the IDX magic {bytes((0, 0, 8, axes)).hex(' ')} (uint8, {axes}"
-            f" {'axis' if axes == 1 else 'axes'}); found {magic.hex(' ') or 'an empty file'}"
+            f"{path}: expected the IDX magic {bytes((0, 0, 8, axes)).hex(' ')} (uint8, {axes} "
+            f"{'axis' if axes == 1 else 'axes'}); found {magic.hex(' ') or 'an empty file'}"
         )
     header = stream.read(4 * axes)
     if len(header) < 4 * axes:
@@ -83,8 +83,8 @@ def _read_stream(path: Path, stream: BinaryIO | gzip.GzipFile, axes: int, room: 
     # Before a byte is read: a small file can't make the reader reserve much.
     if 4 + len(header) + count > room:
         raise ValueError(
-            f"{path}: expected {count} values ({text}); found a file too short to hold them"
-            f" ({path.stat().st_size} bytes)"
+            f"{path}: expected {count} values ({text}); found a file too short to hold them "
+            f"({path.stat().st_size} bytes)"
         )
     values = stream.read(count)
     surplus = stream.read(1)

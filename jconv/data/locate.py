@@ -34,7 +34,7 @@ def download_absent(
     except OSError as error:
         reason, cause = str(error), error
     raise FileNotFoundError(
-        f"{who}: {file.name} is in none of {', '.join(map(str, looked))}, and {reason}."
-        f" Get it from {' or '.join(file.urls)} ({file.size} bytes, SHA-256 {file.sha256})"
-        f" and put it into {target}"
+        f"{who}: {file.name} is in none of {', '.join(map(str, looked))}, and {reason}. Get it "
+        f"from {' or '.join(file.urls)} ({file.size} bytes, SHA-256 {file.sha256}) and put it "
+        f"into {target}"
     ) from cause

@@ -90,9 +90,9 @@ def load_idx_set(idx_set: IdxSet, root: Path, *, download: bool = True) -> Datas
         opening = tuple(train.labels[: len(other.opening)].tolist())
         if other.name != idx_set.name and opening == other.opening:
             raise ValueError(
-                f"{paths[1]}: expected the labels of {idx_set.name}; found those of {other.name},"
-                f" whose files have the same names; put the files of {idx_set.name} into"
-                f" {root / idx_set.folder}"
+                f"{paths[1]}: expected the labels of {idx_set.name}; found those of {other.name}, "
+                f"whose files have the same names; put the files of {idx_set.name} into "
+                f"{root / idx_set.folder}"
             )
     return Datasets(train, test)
 
@@ -120,7 +120,7 @@ def _read(idx_set: IdxSet, images_path: Path, labels_path: Path) -> Dataset:
     labels = read_labels(labels_path, classes=len(idx_set.classes))
     if len(images) != len(labels):
         raise ValueError(
-            f"{labels_path}: expected {len(images)} labels, as many as there are images in"
-            f" {images_path}; found {len(labels)}"
+            f"{labels_path}: expected {len(images)} labels, as many as there are images in "
+            f"{images_path}; found {len(labels)}"
         )
     return Dataset(idx_set.name, images, labels, idx_set.classes)

@@ -58,13 +58,13 @@ def batches(
         raise ValueError(f"batches: seed must be 0 to 2**32 - 1; got {seed}")
     if drop_remainder and size > len(dataset):
         raise ValueError(
-            f"batches: batch_size {size} exceeds the {len(dataset)} images of {dataset.name};"
-            " got drop_remainder=True"
+            f"batches: batch_size {size} exceeds the {len(dataset)} images of {dataset.name}; got "
+            "drop_remainder=True"
         )
     if not drop_remainder and shard[1] > 1:
         raise ValueError(
-            "batches: drop_remainder=False leaves hosts with unequal batches; use eval_batches;"
-            f" got shard {shard}"
+            "batches: drop_remainder=False leaves hosts with unequal batches; use eval_batches; "
+            f"got shard {shard}"
         )
     rows = _rows(size, shard)
     index = grain.MapDataset.range(len(dataset)).seed(seed)

@@ -22,8 +22,8 @@ def held_out(labels, *, fraction: float = 0.1, seed: int = 0) -> tuple[np.ndarra
         test.extend(members[:count] if len(members) > 1 else ())
     if not test:
         raise ValueError(
-            f"held_out: every class has a single member, none can be held out; got {len(labels)}"
-            " labels"
+            f"held_out: every class has a single member, none can be held out; got {len(labels)} "
+            "labels"
         )
     index = np.sort(np.asarray(test))
     return np.setdiff1d(np.arange(len(labels)), index), index

@@ -43,9 +43,9 @@ class ConvNet(nnx.Module):
         height, width, channels = input_shape
         if not widths or min(height, width) < 2 ** len(widths):
             raise ValueError(
-                f"convnet: {len(widths)} widths need images of at least {2 ** len(widths)} "
-                "pixels a side; "
-                f"got widths={tuple(widths)}, input_shape (H={height}, W={width}, C={channels})"
+                f"convnet: {len(widths)} widths need images of at least {2 ** len(widths)} pixels "
+                f"a side; got widths={tuple(widths)}, input_shape (H={height}, W={width}, "
+                f"C={channels})"
             )
         convs, norms = [], []
         for features in widths:

@@ -43,8 +43,8 @@ class LeNet5(nnx.Module):
         left = [((n + grow - 4) // 2 - 4) // 2 for n in (height, width)]
         if min(left) < 1:
             raise ValueError(
-                "lenet5: input_shape must be at least 12x12 pixels for two 5x5 convolutions, each "
-                f"halved; got input_shape (H={height}, W={width}, C={channels})"
+                "lenet5: input_shape must be at least 12x12 pixels for two 5x5 convolutions, "
+                f"each halved; got input_shape (H={height}, W={width}, C={channels})"
             )
         self.flatten = nn.Flatten()
         self.c5 = nn.Linear(16 * left[0] * left[1], 120, dtype=dtype, rngs=rngs)

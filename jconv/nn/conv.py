@@ -77,8 +77,7 @@ class Conv(nnx.Module):
         if in_features % feature_group_count or out_features % feature_group_count:
             raise ValueError(
                 "Conv: in_features and out_features must divide into feature_group_count groups; "
-                "got "
-                f"in_features={in_features}, out_features={out_features}, "
+                f"got in_features={in_features}, out_features={out_features}, "
                 f"feature_group_count={feature_group_count}"
             )
         shape = (*self.kernel_size, in_features // feature_group_count, out_features)
@@ -234,9 +233,9 @@ def _one_batch_axis(layer, x, spatial, features):
     """x with its leading axes, any number of them, as one, and their shape."""
     if x.ndim < spatial + 1:
         raise ValueError(
-            f"{layer}: inputs must be (*batch, *spatial, in_features) with {spatial} spatial axes, "
-            "one for "
-            f"each entry of kernel_size; got inputs of rank {x.ndim}, shape {x.shape}"
+            f"{layer}: inputs must be (*batch, *spatial, in_features) with {spatial} spatial "
+            f"axes, one for each entry of kernel_size; got inputs of rank {x.ndim}, shape "
+            f"{x.shape}"
         )
     if x.shape[-1] != features:
         raise ValueError(

@@ -65,8 +65,7 @@ class BatchNorm(nnx.Module):
         if axis_index_groups is not None:
             raise ValueError(
                 "BatchNorm: axis_index_groups is not supported, statistics are those of all "
-                "devices "
-                f"along axis_name; got axis_index_groups={axis_index_groups}"
+                f"devices along axis_name; got axis_index_groups={axis_index_groups}"
             )
         shape = (num_features,)
         self.mean = nnx.BatchStat(jnp.zeros(shape, jnp.float32))
@@ -99,8 +98,7 @@ class BatchNorm(nnx.Module):
         if not -x.ndim <= self.axis < x.ndim or x.shape[self.axis] != self.num_features:
             raise ValueError(
                 f"BatchNorm: x must have num_features={self.num_features} channels on axis "
-                f"{self.axis}; "
-                f"got x {x.shape}"
+                f"{self.axis}; got x {x.shape}"
             )
         x = jnp.moveaxis(x, self.axis, -1).astype(self.dtype or x.dtype)
         scale = None if self.scale is None else self.scale[...]

@@ -81,8 +81,7 @@ def conv(
         if window.input_dilation != (1,) * len(spatial):
             raise ValueError(
                 f'conv: padding_mode="{padding_mode}" needs input_dilation=1, the border of a '
-                "dilated image is not defined; "
-                f"got input_dilation={input_dilation}"
+                f"dilated image is not defined; got input_dilation={input_dilation}"
             )
         x = pad(x, window.pads, padding_mode, op="conv")
         window = dataclasses.replace(window, input=x.shape[1:-1], pads=((0, 0),) * len(spatial))
@@ -148,8 +147,7 @@ def _check(op, image, w, b, groups):
     if image.ndim < 3 or w.ndim != image.ndim:
         raise ValueError(
             f"{op}: {x} must be (N, *spatial, {channels}) and w (*window, C/groups, K) with the "
-            "same one or more spatial axes; "
-            f"got {x} {image.shape} and w {w.shape}"
+            f"same one or more spatial axes; got {x} {image.shape} and w {w.shape}"
         )
     named = _named(x, image, w)
     c, k = w.shape[-2] * groups, w.shape[-1]

@@ -31,7 +31,6 @@ def pad(x: jax.Array, pads: Sequence[Pair], mode: str = "zeros", *, op: str = "p
     if spare is not None and any(max(p) > n - spare for p, n in zip(pads, spatial, strict=True)):
         raise ValueError(
             f'{op}: padding_mode="{mode}" can fill at most {tuple(n - spare for n in spatial)} '
-            "pixels on each side of an image "
-            f"of {tuple(spatial)}; got padding {tuple(pads)}"
+            f"pixels on each side of an image of {tuple(spatial)}; got padding {tuple(pads)}"
         )
     return jnp.pad(x, [(0, 0), *pads, (0, 0)], mode=MODES[mode])

@@ -43,6 +43,7 @@ class Run:
       folder: where it is kept.
       config: with nothing left to choose.
       steps: optimizer steps in all.
+      train_size: number of training images.
       classes: the names of the classes.
       input_shape: (H, W, C) of the images.
       statistics: mean and standard deviation of each channel, with which images are normalised.
@@ -53,6 +54,7 @@ class Run:
     folder: Path
     config: TrainConfig
     steps: int
+    train_size: int
     classes: tuple[str, ...]
     input_shape: tuple[int, int, int]
     statistics: Statistics
@@ -78,8 +80,17 @@ class Run:
             size = max(len(train) // devices, 1) * devices
         steps = len(train) // size * config.epochs
         config = dataclasses.replace(config, batch_size=size)
-        shape = train.image_shape
-        return cls(folder, config, steps, train.classes, shape, statistics, versions(), given)
+        return cls(
+            folder=folder,
+            config=config,
+            steps=steps,
+            train_size=len(train),
+            classes=train.classes,
+            input_shape=train.image_shape,
+            statistics=statistics,
+            versions=versions(),
+            given=given,
+        )
 
     def check(self) -> None:
         """Builds the model and traces the augmentation, so that a run that can't start is not kept.
@@ -123,6 +134,7 @@ class Run:
                 folder=Path(folder),
                 config=TrainConfig(**values["config"]),
                 steps=values["steps"],
+                train_size=values["train_size"],
                 classes=tuple(values["classes"]),
                 input_shape=tuple(values["input_shape"]),
                 statistics=Statistics(**{k: tuple(v) for k, v in values["statistics"].items()}),

@@ -115,6 +115,11 @@ def resume_run(
     """
     run = Run.load(run_dir)
     datasets = run.same_data(datasets or run.datasets(data_dir))
+    if len(datasets.train) != run.train_size:
+        raise ValueError(
+            f"{run.folder}: was started on {run.train_size:,} training images; got "
+            f"{len(datasets.train):,} from {datasets.train.name}"
+        )
     return _train(run, datasets, resume=True, log=log, progress=progress)
 
 

@@ -104,8 +104,8 @@ class Summary:
         for header, cells in (extra or {}).items():
             if len(cells) != len(self.rows):
                 raise ValueError(
-                    f"summary: column {header!r} has {len(cells)} cells for {len(self.rows)} rows; "
-                    f"got {', '.join(map(str, cells))}"
+                    f"summary: column {header!r} has {len(cells)} cells for {len(self.rows)} "
+                    f"rows; got {', '.join(map(str, cells))}"
                 )
             columns[header] = [*map(str, cells), ""]
         lines = _aligned(columns, right={"parameters", "multiply-adds", "bytes", *(extra or ())})

@@ -192,8 +192,8 @@ class Checkpoints:
             except DamagedCheckpoint:
                 continue
             return (
-                f"The checkpoint of step {earlier} is whole: to resume from it, delete"
-                f" {self.directory / str(step)} or restore with step={earlier}"
+                f"The checkpoint of step {earlier} is whole: to resume from it, delete "
+                f"{self.directory / str(step)} or restore with step={earlier}"
             )
         return "No earlier checkpoint is whole: start anew in an empty directory"
 

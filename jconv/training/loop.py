@@ -129,8 +129,8 @@ def _check(counts: dict[str, int | None], batches: Any, checkpoints: Checkpoints
             raise ValueError(f"fit: {name} must be 1 or more; got {value}")
     if checkpoints is not None and not hasattr(batches, "get_state"):
         raise ValueError(
-            "fit: with checkpoints, batches must have get_state() and set_state();"
-            f" got {type(batches).__name__}"
+            "fit: with checkpoints, batches must have get_state() and set_state(); got "
+            f"{type(batches).__name__}"
         )
 
 
@@ -140,8 +140,8 @@ def _start(checkpoints: Checkpoints, resume: bool, resume_step: int | None) -> i
         return resume_step
     if not resume and (found := checkpoints.steps()):
         raise ValueError(
-            f"fit: {checkpoints.directory} has checkpoints of another run, of steps {found};"
-            " resume=True goes on from them, an empty directory starts anew"
+            f"fit: {checkpoints.directory} has checkpoints of another run, of steps {found}; "
+            "resume=True goes on from them, an empty directory starts anew"
         )
     return checkpoints.latest_step()
 
@@ -286,8 +286,8 @@ class _Run:
         if self.checkpoints is not None and step is not None:
             good = f"the last good checkpoint is of step {step}, in {self.checkpoints.directory}"
         return (
-            f"fit: {', '.join(bad)} at step {done} of {self.steps}; {good}. A lower learning rate,"
-            " a longer warm-up or clip_norm are the usual remedies"
+            f"fit: {', '.join(bad)} at step {done} of {self.steps}; {good}. A lower learning "
+            "rate, a longer warm-up or clip_norm are the usual remedies"
         )
 
     def _interrupted(self, done: int) -> Interrupted:
@@ -296,7 +296,7 @@ class _Run:
             self.checkpoints.wait()
             where = self.checkpoints.directory
             message = (
-                f"stopped after step {done} of {self.steps}, saved in {where};"
-                f" to resume: {self.how_to_resume}"
+                f"stopped after step {done} of {self.steps}, saved in {where}; to resume: "
+                f"{self.how_to_resume}"
             )
         return Interrupted(message, step=done, saved=self.checkpoints is not None)

@@ -115,8 +115,8 @@ def check_texts(folder: Path, extra: Any, manifest: Any) -> None:
         _check_hash(folder, name, folder / name / "metadata", json_sha256(value), expected)
     if manifest["format"] != FORMAT:
         raise ValueError(
-            f"restore: this version of jconv reads format {FORMAT};"
-            f" got format {manifest['format']} in {folder}"
+            f"restore: this version of jconv reads format {FORMAT}; got format "
+            f"{manifest['format']} in {folder}"
         )
 
 
@@ -139,6 +139,6 @@ def check_arrays(folder: Path, hosts: Mapping[str, np.ndarray], manifest: Any) -
 def _check_hash(folder: Path, what: str, file: Path, found: str, expected: Any) -> None:
     if found != expected:
         raise DamagedCheckpoint(
-            f"restore: the checkpoint of step {folder.name} is damaged: {what} has SHA-256 {found},"
-            f" but {expected} was saved; in {file}"
+            f"restore: the checkpoint of step {folder.name} is damaged: {what} has SHA-256 "
+            f"{found}, but {expected} was saved; in {file}"
         )

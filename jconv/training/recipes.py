@@ -118,8 +118,8 @@ def warmup_cosine(
     _check_range("warmup_cosine", "end", end)
     if not 0 <= warmup_steps < total_steps:
         raise ValueError(
-            "warmup_cosine: the warm-up must be shorter than the run;"
-            f" got warmup_steps={warmup_steps} of total_steps={total_steps}"
+            "warmup_cosine: the warm-up must be shorter than the run; got "
+            f"warmup_steps={warmup_steps} of total_steps={total_steps}"
         )
     first = peak / (warmup_steps + 1)
     return optax.warmup_cosine_decay_schedule(first, peak, warmup_steps, total_steps, end)
@@ -190,8 +190,8 @@ class Recipe:
             )
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise ValueError(
-                f"Recipe: algorithm must be one of {', '.join(map(repr, ALGORITHMS))};"
-                f" got {self.algorithm!r}{hint}"
+                f"Recipe: algorithm must be one of {', '.join(map(repr, ALGORITHMS))}; got "
+                f"{self.algorithm!r}{hint}"
             )
         if self.warmup_steps is not None:
             _check_range("Recipe", "warmup_steps", self.warmup_steps)

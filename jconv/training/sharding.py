@@ -90,8 +90,8 @@ def pmap_step(
     """
     if getattr(step, "axis_name", None) != AXIS:
         raise ValueError(
-            f"pmap_step: takes a step made with axis_name={AXIS!r}, or every device would train"
-            f" a network of its own; got axis_name={getattr(step, 'axis_name', None)!r}"
+            f"pmap_step: takes a step made with axis_name={AXIS!r}, or every device would train a "
+            f"network of its own; got axis_name={getattr(step, 'axis_name', None)!r}"
         )
     devices = jax.local_devices() if devices is None else list(devices)
     mapped = jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=0)
@@ -124,6 +124,6 @@ def _check_divides(who: str, batch: Batch, devices: int) -> None:
     for name, value in batch.items():
         if np.shape(value)[0] % devices:
             raise ValueError(
-                f"{who}: the batch size must be a multiple of the {devices} devices;"
-                f" got {name} {np.shape(value)}"
+                f"{who}: the batch size must be a multiple of the {devices} devices; got {name} "
+                f"{np.shape(value)}"
             )

@@ -202,8 +202,8 @@ def _check_average(state: TrainState, ema_decay: float | None) -> None:
     if (state.ema is None) != (ema_decay is None):
         kept = "keeps none" if state.ema is None else "keeps one"
         raise ValueError(
-            f"train step: ema_decay={ema_decay}, but the state {kept}; give both"
-            " make_train_step(ema_decay=...) and TrainState.create(ema=True), or neither"
+            f"train step: ema_decay={ema_decay}, but the state {kept}; give both "
+            "make_train_step(ema_decay=...) and TrainState.create(ema=True), or neither"
         )
 
 

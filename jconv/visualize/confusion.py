@@ -30,14 +30,14 @@ def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> n
     true, predicted = np.asarray(true), np.asarray(predicted)
     if true.ndim != 1 or true.shape != predicted.shape:
         raise ValueError(
-            "confusion_matrix: takes two label vectors of one length; "
-            f"got true {true.shape}, predicted {predicted.shape}"
+            f"confusion_matrix: takes two label vectors of one length; got true {true.shape}, "
+            f"predicted {predicted.shape}"
         )
     for name, labels in {"true": true, "predicted": predicted}.items():
         if labels.size and not (labels.min() >= 0 and labels.max() < classes):
             raise ValueError(
-                f"confusion_matrix: labels of {classes} classes lie in 0..{classes - 1}; "
-                f"got {name} from {labels.min()} to {labels.max()}"
+                f"confusion_matrix: labels of {classes} classes lie in 0..{classes - 1}; got "
+                f"{name} from {labels.min()} to {labels.max()}"
             )
     pairs = true.astype(np.int64) * classes + predicted.astype(np.int64)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)

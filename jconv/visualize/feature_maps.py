@@ -31,8 +31,8 @@ def feature_map_grid(
     activation = np.asarray(activation, np.float32)
     if activation.ndim not in (1, 3) or activation.size == 0:
         raise ValueError(
-            "feature_map_grid: feature maps are (H, W, C) or (C,) of one image; "
-            f"got {activation.shape}"
+            "feature_map_grid: feature maps are (H, W, C) or (C,) of one image; got "
+            f"{activation.shape}"
         )
     if activation.ndim == 1:
         return _strip(activation, columns * (side + gap) - gap)

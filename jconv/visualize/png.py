@@ -20,8 +20,8 @@ def encode_png(image: np.ndarray) -> bytes:
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.ndim not in (2, 3) or channels not in (1, 3, 4) or image.dtype != np.uint8:
         raise ValueError(
-            "encode_png: an image is uint8 (H, W) or (H, W, C) with C of 1, 3 or 4; "
-            f"got {image.dtype} {image.shape}"
+            "encode_png: an image is uint8 (H, W) or (H, W, C) with C of 1, 3 or 4; got "
+            f"{image.dtype} {image.shape}"
         )
     if 0 in image.shape:
         raise ValueError(f"encode_png: an image has pixels; got {image.dtype} {image.shape}")

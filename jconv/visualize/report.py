@@ -122,13 +122,13 @@ def _check(report: Report) -> None:
     classes = len(report.classes)
     if report.confusion is not None and np.shape(report.confusion) != (classes, classes):
         raise ValueError(
-            f"report: the confusion matrix of {classes} classes has as many rows and columns; "
-            f"got {np.shape(report.confusion)}"
+            f"report: the confusion matrix of {classes} classes has as many rows and columns; got "
+            f"{np.shape(report.confusion)}"
         )
     for number, wrong in enumerate(report.worst or ()):
         for name, label in {"true": wrong.true, "predicted": wrong.predicted}.items():
             if not 0 <= label < classes:
                 raise ValueError(
-                    f"report: labels of {classes} classes lie in 0..{classes - 1}; "
-                    f"got {name}={label} in worst[{number}]"
+                    f"report: labels of {classes} classes lie in 0..{classes - 1}; got "
+                    f"{name}={label} in worst[{number}]"
                 )

@@ -46,8 +46,8 @@ def test_account_of_what_was_passed_over():
         rejected=(("elsewhere", "only on cuda"), ("even", "only an even number of rows, got 5")),
     )
     assert str(choice) == (
-        "scale(float32[5,3]) on cpu: always (first supported row of the table; "
-        "not elsewhere: only on cuda; not even: only an even number of rows, got 5)"
+        "scale(float32[5,3]) on cpu: always (first supported row of the table; not elsewhere: "
+        "only on cuda; not even: only an even number of rows, got 5)"
     )
     assert (
         str(chosen(ODD, name="named")[1]) == "scale(float32[5,3]) on cpu: named (asked for by name)"

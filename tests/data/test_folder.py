@@ -148,7 +148,10 @@ BAD = {
     "unknown_class": (unknown_class, "test: expected the classes cat, dog; found fish"),
     "empty_test": (empty_test, "test: expected the classes cat, dog; found none"),
     "test_alone": (test_alone, "expected a folder train beside test; found none"),
-    "single_images": (single_images, "every class has a single member"),
+    "single_images": (
+        single_images,
+        "a class of at least two images, to hold one out; found 2 classes of one",
+    ),
 }
 
 

@@ -108,6 +108,9 @@ def test_images_that_are_given(finished, tmp_path):
         runs.evaluate(result.run_dir)
     with pytest.raises(ValueError, match=r"2 classes of images \(8, 8, 3\).*got 10 classes"):
         runs.evaluate(result.run_dir, datasets=data.load("digits"))
+    fewer = data.Datasets(given.subset(np.arange(30)), given)
+    with pytest.raises(ValueError, match="started on 40 training images; got 30 from given"):
+        runs.resume_run(result.run_dir, datasets=fewer)
 
 
 def test_folder_of_images_with_every_option(tmp_path):
@@ -183,14 +186,14 @@ def test_says_what_is_wrong_with_images(finished, tmp_path):
 
 
 class _StopAfter(Exception):
-    """Ends a run, from inside its log, when it has logged the evaluation of a step."""
+    """Ends a run, from inside its log, when it has logged a step after `step`."""
 
     def __init__(self, step):
         super().__init__()
-        self._sign = f"{step}/"
+        self.step = step
 
     def __call__(self, line):
-        if line.startswith("train") and int(line.split()[1].split("/")[0]) > int(self._sign[:-1]):
+        if line.startswith("train") and int(line.split()[1].split("/")[0]) > self.step:
             raise self
 
 

@@ -168,8 +168,8 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_resume(compiled, tmp_pat
         assert signal.getsignal(signal.SIGINT) is before
         assert (caught.value.step, caught.value.saved) == (4, True)
         assert str(caught.value) == (
-            f"stopped after step 4 of 7, saved in {tmp_path / 'checkpoints'};"
-            " to resume: jconv train --resume"
+            f"stopped after step 4 of 7, saved in {tmp_path / 'checkpoints'}; to resume: jconv "
+            "train --resume"
         )
         assert "finishing this step; Ctrl-C again kills without saving" in capfd.readouterr().err
         resumed = fit(compiled, fresh(), Batches(), resume=True, **options)
