@@ -22,6 +22,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--data-dir", type=Path, help="where the data sets lie; default: jconv's own cache"
     )
+    parser.addoption(
+        "--torch-python", type=Path, help="an interpreter with PyTorch; default: .torch/bin/python"
+    )
 
 
 def pytest_configure(config):
@@ -32,7 +35,10 @@ def pytest_configure(config):
         jax.config.update("jax_platforms", "cpu")
     # Reproducible, and no time limit: machines that run tests are busy.
     hypothesis.settings.register_profile("jconv", derandomize=True, deadline=None, max_examples=200)
-    hypothesis.settings.load_profile("jconv")
+    hypothesis.settings.register_profile(
+        "thorough", derandomize=True, deadline=None, max_examples=2000
+    )
+    hypothesis.settings.load_profile(config.getoption("--hypothesis-profile") or "jconv")
     config.pluginmanager.register(GpuTestsRan(config), "gpu-tests-ran")
 
 
