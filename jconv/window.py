@@ -226,6 +226,13 @@ def resolve_padding(
     return pads
 
 
+def hashable(padding: Padding) -> Padding:
+    """`padding` with its sequences as tuples, to be part of a static description."""
+    if isinstance(padding, str) or not isinstance(padding, Sequence):
+        return padding
+    return tuple(tuple(entry) if isinstance(entry, Sequence) else entry for entry in padding)
+
+
 def same(n: int, extent: int, stride: int) -> Pair:
     """Padding for ceil(n / stride) outputs, the odd pixel at the end: XLA's, TensorFlow's SAME."""
     total = max((-(-n // stride) - 1) * stride + extent - n, 0)
@@ -294,7 +301,7 @@ def _index(value: object) -> int:
 
 
 def _extent(size: int, dilation: int) -> int:
-    return dilation * (size - 1) + 1
+    return dilation * (size - 1) + 1 if size else 0
 
 
 def _dilated(n: int, dilation: int) -> int:

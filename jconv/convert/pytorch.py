@@ -8,12 +8,15 @@
     ...N.bias, running_mean, running_var    bias, mean, var
 
 Names are compared without the `layers` that `nnx.Sequential` puts in, so `layer1.0.conv1` is
-`layer1.layers.0.conv1`.
+`layer1.layers.0.conv1`. Where a linear layer reads a flattened image, PyTorch's rows stand channel
+by channel (C H W) and jconv's pixel by pixel (H W C): `flattened` says what was flattened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,35 +28,47 @@ from jconv import nn
 STATISTICS = {"running_mean": "mean", "running_var": "var"}
 # PyTorch counts batches; no computation reads the count where the momentum is fixed.
 IGNORED = "num_batches_tracked"
+TRANSPOSED = (nn.ConvTranspose, nnx.ConvTranspose)
+NOTHING: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
-def from_pytorch(model: nnx.Module, arrays: Mapping[str, Any]) -> None:
+def from_pytorch(
+    model: nnx.Module,
+    arrays: Mapping[str, Any],
+    *,
+    flattened: Mapping[str, tuple[int, ...]] = NOTHING,
+) -> None:
     """Writes `arrays`, a PyTorch state dict as NumPy arrays by name, into `model`.
 
     Nothing is written unless every array has its place and every parameter its array. The dtypes of
     the model are kept.
 
+    Args:
+      arrays: in the order of the network, as a state dict has it.
+      flattened: for each linear layer (its name in PyTorch) that reads a flattened image, the
+        image's (C, *spatial), such as {"fc1": (16, 7, 7)}. A linear layer that takes more features
+        than the layer before it has channels must be named here.
+
     Raises:
-      ValueError: names without a place in the model, parameters without an array, or shapes that
-        don't fit; all of them are listed.
+      ValueError: names without a place in the model, parameters without an array, shapes that don't
+        fit, or a linear layer whose image is not known; all of them are listed.
     """
     state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     variables = {_plain(path): variable for path, variable in nnx.to_flat_state(state)}
     modules = {_plain(path): module for path, module in nnx.iter_modules(model, graph=False)}
-    given = {}
+    given, problems = {}, _unknown_images(arrays, modules, flattened)
     for name, array in arrays.items():
-        if not name.endswith(IGNORED):
-            path, value = _translated(name, np.asarray(array), modules)
+        if name.rpartition(".")[2] != IGNORED:
+            path, value = _translated(name, np.asarray(array), modules, flattened)
+            if path in given:
+                problems.append(f"{given[path][0]} and {name} have one place")
             given[path] = (name, value)
-    problems = [f"no array for {path}" for path in sorted(variables.keys() - given.keys())]
+    problems += [f"no array for {path}" for path in sorted(variables.keys() - given.keys())]
     problems += [
         f"no place for {name}" for path, (name, _) in sorted(given.items()) if path not in variables
     ]
     for path in sorted(variables.keys() & given.keys()):
-        name, value = given[path]
-        shape = variables[path][...].shape
-        if value.shape != shape:
-            problems.append(f"{name} is {value.shape} in jconv's layout, {path} is {shape}")
+        problems += _misfit(*given[path], path, variables[path][...])
     if problems:
         raise ValueError(
             f"from_pytorch: {type(model).__name__} and the arrays differ: {'; '.join(problems)}"
@@ -63,22 +78,60 @@ def from_pytorch(model: nnx.Module, arrays: Mapping[str, Any]) -> None:
     nnx.update(model, state)
 
 
-def _plain(path: tuple[Any, ...]) -> str:
-    return ".".join(str(part) for part in path if part != "layers")
+def _plain(path: Iterable[Any]) -> str:
+    return ".".join(str(part) for part in path if part not in ("layers", ""))
 
 
-def _translated(name: str, array: np.ndarray, modules: Mapping[str, Any]) -> tuple[str, np.ndarray]:
+def _unknown_images(arrays, modules, flattened) -> list[str]:
+    """Linear layers that read more than the layer before has channels and are not named, and names
+    without such a layer."""
+    sizes = {name.removesuffix(".weight"): np.shape(array) for name, array in arrays.items()}
+    problems = [
+        f"flattened names {layer}, an image {tuple(image)}, for which there is no such linear layer"
+        for layer, image in flattened.items()
+        if sizes.get(layer, ())[1:] != (math.prod(image),)
+    ]
+    channels = None
+    for name, array in arrays.items():
+        layer, _, leaf = name.rpartition(".")
+        shape = np.shape(array)
+        if leaf != "weight" or not shape:
+            continue
+        if len(shape) == 2 and layer not in flattened and channels not in (None, shape[1]):
+            problems.append(
+                f"{name} reads {shape[1]} features of a layer with {channels} channels; give "
+                f"flattened={{{layer!r}: (C, *spatial)}}, the image that PyTorch flattened"
+            )
+        transposed = isinstance(modules.get(_plain(layer.split("."))), TRANSPOSED)
+        channels = shape[1] if transposed and len(shape) > 2 else shape[0]
+    return problems
+
+
+def _misfit(name, value, path, variable) -> list[str]:
+    if value.shape != variable.shape:
+        return [f"{name} is {value.shape} in jconv's layout, {path} is {variable.shape}"]
+    if np.iscomplexobj(value) and not jnp.iscomplexobj(variable):
+        return [f"{name} is {value.dtype}, {path} is {variable.dtype}"]
+    return []
+
+
+def _translated(name, array, modules, flattened) -> tuple[str, np.ndarray]:
     """The path in the model, and the array in its layout."""
     module, _, leaf = name.rpartition(".")
-    if leaf == "weight" and array.ndim == 1:
+    path = _plain(module.split("."))
+    if leaf == "weight" and array.ndim < 2:
         leaf = "scale"
     elif leaf == "weight":
-        leaf, layer = "kernel", modules.get(module)
-        if isinstance(layer, nn.ConvTranspose | nnx.ConvTranspose):
+        leaf, layer = "kernel", modules.get(path)
+        if isinstance(layer, TRANSPOSED):
             array = _transposed(array, layer.transpose_kernel)
         else:
             array = np.moveaxis(array, (0, 1), (-1, -2))
-    return f"{module}.{STATISTICS.get(leaf, leaf)}", array
+        image = flattened.get(module)
+        if image is not None and math.prod(image) == len(array):
+            rows = array.reshape(*image, -1)  # C *spatial out
+            array = np.moveaxis(rows, 0, -2).reshape(array.shape)
+    return _plain([path, STATISTICS.get(leaf, leaf)]), array
 
 
 def _transposed(array: np.ndarray, transpose_kernel: bool) -> np.ndarray:

@@ -40,11 +40,16 @@ def make(
     """The model called `name`, for images of input_shape (H, W, C).
 
     Raises:
-      ValueError: no model is called so (the message names those that are spelt alike), or the
-        images are too small for it.
+      ValueError: no model is called so (the message names those that are spelt alike), no classes,
+        an input_shape that is none, or images too small for the model.
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name.lower().replace("-", ""), MODELS, n=3)
+        near = difflib.get_close_matches(str(name).lower().replace("-", ""), MODELS, n=3)
         hint = f" did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"unknown model {name!r};{hint} models: {', '.join(MODELS)}")
+    if len(input_shape) != 3 or min(input_shape) < 1 or classes < 1:
+        raise ValueError(
+            f"{name}: input_shape must be (H, W, C) and classes a number, all at least 1; got "
+            f"input_shape={input_shape}, classes={classes}"
+        )
     return MODELS[name](classes=classes, input_shape=input_shape, dtype=dtype, rngs=rngs)

@@ -18,7 +18,16 @@ from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
 from jconv.ops import conv
-from jconv.window import Padding, PerAxis, centred, per_axis, transposed_pads, whole
+from jconv.ops.pad import wrap
+from jconv.window import (
+    Padding,
+    PerAxis,
+    centred,
+    hashable,
+    per_axis,
+    transposed_pads,
+    whole,
+)
 
 default_kernel_init = nnx.initializers.lecun_normal()
 default_bias_init = nnx.initializers.zeros_init()
@@ -73,7 +82,15 @@ class Conv(nnx.Module):
         bias_metadata: Mapping[str, Any] = NONE,
     ):
         self.kernel_size = _sizes("Conv", kernel_size)
+        axes = len(self.kernel_size)
         feature_group_count = whole(feature_group_count, "feature_group_count", "Conv")
+        in_features = whole(in_features, "in_features", "Conv")
+        out_features = whole(out_features, "out_features", "Conv")
+        if padding_mode != "zeros" and padding in FLAX_MODES:
+            raise ValueError(
+                f"Conv: padding={padding!r} is a padding_mode of its own; got "
+                f"padding_mode={padding_mode!r} beside it"
+            )
         if in_features % feature_group_count or out_features % feature_group_count:
             raise ValueError(
                 "Conv: in_features and out_features must divide into feature_group_count groups; "
@@ -81,7 +98,7 @@ class Conv(nnx.Module):
                 f"feature_group_count={feature_group_count}"
             )
         shape = (*self.kernel_size, in_features // feature_group_count, out_features)
-        _check_mask("Conv", mask, shape)
+        mask = _checked_mask("Conv", mask, shape)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype), **kernel_metadata)
         self.bias = nnx.data(None)
         if use_bias:
@@ -89,11 +106,11 @@ class Conv(nnx.Module):
             self.bias = nnx.Param(bias, **bias_metadata)
         self.in_features = in_features
         self.out_features = out_features
-        self.strides = strides
-        self.padding = padding
+        self.strides = per_axis(_or_one(strides), axes, "strides", "Conv")
+        self.padding = hashable(padding)
         self.padding_mode = padding_mode
-        self.input_dilation = input_dilation
-        self.kernel_dilation = kernel_dilation
+        self.input_dilation = per_axis(_or_one(input_dilation), axes, "input_dilation", "Conv")
+        self.kernel_dilation = per_axis(_or_one(kernel_dilation), axes, "kernel_dilation", "Conv")
         self.feature_group_count = feature_group_count
         self.use_bias = use_bias
         self.mask = nnx.data(mask)
@@ -110,21 +127,17 @@ class Conv(nnx.Module):
         x, kernel, bias = _promoted(self, x)
         padding, mode = self._padding()
         y = conv(
-            x, kernel, bias, stride=_or_one(self.strides), padding=padding, padding_mode=mode,
-            dilation=_or_one(self.kernel_dilation), input_dilation=_or_one(self.input_dilation),
-            groups=self.feature_group_count, precision=self.precision,
+            x, kernel, bias, stride=self.strides, padding=padding, padding_mode=mode,
+            dilation=self.kernel_dilation, input_dilation=self.input_dilation, groups=self.feature_group_count, precision=self.precision,
             preferred_element_type=self.preferred_element_type, implementation=self.implementation,
         )  # fmt: skip
         return y.reshape(*batch, *y.shape[1:])
 
     def _padding(self) -> tuple[Padding, str]:
         """Flax's words for a mode stand for padding that is half the kernel on each side."""
-        if not isinstance(self.padding, str) or self.padding not in FLAX_MODES:
+        if self.padding not in FLAX_MODES:
             return self.padding, self.padding_mode
-        dilation = per_axis(
-            _or_one(self.kernel_dilation), len(self.kernel_size), "dilation", "Conv"
-        )
-        return centred(self.kernel_size, dilation), FLAX_MODES[self.padding]
+        return centred(self.kernel_size, self.kernel_dilation), FLAX_MODES[self.padding]
 
 
 class ConvTranspose(nnx.Module):
@@ -137,7 +150,8 @@ class ConvTranspose(nnx.Module):
       padding: "SAME" gives spatial * strides pixels; "VALID" (spatial - 1) * strides +
         max(extent, strides); "CAUSAL" spatial * strides. An int or pairs pad the input *between
         whose pixels strides - 1 zeros stand*, as in Flax; PyTorch's padding p is extent - 1 - p
-        here. For PyTorch's own see `jconv.conv_transpose`.
+        here. "CIRCULAR" gives spatial * strides pixels of a periodic image. For PyTorch's own see
+        `jconv.conv_transpose`.
       transpose_kernel: flips the kernel in space and swaps its channel axes: the exact adjoint of a
         `Conv` with this kernel.
       implementation: which code runs, as in `jconv.conv`.
@@ -172,9 +186,12 @@ class ConvTranspose(nnx.Module):
         bias_metadata: Mapping[str, Any] = NONE,
     ):
         self.kernel_size = _sizes("ConvTranspose", kernel_size)
+        axes = len(self.kernel_size)
+        in_features = whole(in_features, "in_features", "ConvTranspose")
+        out_features = whole(out_features, "out_features", "ConvTranspose")
         channels = (out_features, in_features) if transpose_kernel else (in_features, out_features)
         shape = (*self.kernel_size, *channels)
-        _check_mask("ConvTranspose", mask, shape)
+        mask = _checked_mask("ConvTranspose", mask, shape)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype), **kernel_metadata)
         self.bias = nnx.data(None)
         if use_bias:
@@ -182,9 +199,11 @@ class ConvTranspose(nnx.Module):
             self.bias = nnx.Param(bias, **bias_metadata)
         self.in_features = in_features
         self.out_features = out_features
-        self.strides = strides
-        self.padding = padding
-        self.kernel_dilation = kernel_dilation
+        self.strides = per_axis(_or_one(strides), axes, "strides", "ConvTranspose")
+        self.padding = hashable(padding)
+        self.kernel_dilation = per_axis(
+            _or_one(kernel_dilation), axes, "kernel_dilation", "ConvTranspose"
+        )
         self.use_bias = use_bias
         self.mask = nnx.data(mask)
         self.dtype = dtype
@@ -200,16 +219,27 @@ class ConvTranspose(nnx.Module):
         axes = len(self.kernel_size)
         x, batch = _one_batch_axis("ConvTranspose", inputs, axes, self.in_features)
         x, kernel, bias = _promoted(self, x)
-        stride = per_axis(_or_one(self.strides), axes, "strides", "ConvTranspose")
-        dilation = per_axis(_or_one(self.kernel_dilation), axes, "kernel_dilation", "ConvTranspose")
+        padding = "VALID" if self.padding == "CIRCULAR" else self.padding
+        pads = transposed_pads(
+            padding, self.kernel_size, self.strides, self.kernel_dilation, "ConvTranspose"
+        )
         y = conv(
-            x, kernel.swapaxes(-1, -2) if self.transpose_kernel else kernel, bias,
-            padding=transposed_pads(self.padding, self.kernel_size, stride, dilation,
-            "ConvTranspose"), dilation=dilation, input_dilation=stride, flip=self.transpose_kernel,
+            x, kernel.swapaxes(-1, -2) if self.transpose_kernel else kernel,
+            None if self.padding == "CIRCULAR" else bias, padding=pads,
+            dilation=self.kernel_dilation, input_dilation=self.strides, flip=self.transpose_kernel,
             precision=self.precision, preferred_element_type=self.preferred_element_type,
             implementation=self.implementation,
         )  # fmt: skip
+        if self.padding == "CIRCULAR":
+            y = self._periodic(y, x.shape[1:-1], bias)
         return y.reshape(*batch, *y.shape[1:])
+
+    def _periodic(self, y, spatial, bias):
+        """y wrapped round an image of spatial * strides pixels and centred on it, as in Flax."""
+        period = tuple(n * s for n, s in zip(spatial, self.strides, strict=True))
+        missing = (-(n - p) % (2 * p) for n, p in zip(y.shape[1:-1], period, strict=True))
+        start = tuple((m + (not self.transpose_kernel)) // 2 for m in missing)
+        return wrap(y, bias, period=period, start=start)
 
 
 def _or_one(value):
@@ -231,6 +261,7 @@ def _promoted(layer, x):
 
 def _one_batch_axis(layer, x, spatial, features):
     """x with its leading axes, any number of them, as one, and their shape."""
+    x = jnp.asarray(x)
     if x.ndim < spatial + 1:
         raise ValueError(
             f"{layer}: inputs must be (*batch, *spatial, in_features) with {spatial} spatial "
@@ -246,8 +277,12 @@ def _one_batch_axis(layer, x, spatial, features):
     return x.reshape(math.prod(batch), *x.shape[len(batch) :]), batch
 
 
-def _check_mask(layer, mask, shape):
-    if mask is not None and mask.shape != shape:
+def _checked_mask(layer, mask, shape):
+    if mask is None:
+        return None
+    mask = jnp.asarray(mask)
+    if mask.shape != shape:
         raise ValueError(
             f"{layer}: mask must have the kernel's shape {shape}; got mask {mask.shape}"
         )
+    return mask

@@ -1,4 +1,4 @@
-"""Padding an image with something other than zeros."""
+"""Padding an image with something other than zeros, and the adjoint of periodic padding."""
 
 from __future__ import annotations
 
@@ -34,3 +34,18 @@ def pad(x: jax.Array, pads: Sequence[Pair], mode: str = "zeros", *, op: str = "p
             f"pixels on each side of an image of {tuple(spatial)}; got padding {tuple(pads)}"
         )
     return jnp.pad(x, [(0, 0), *pads, (0, 0)], mode=MODES[mode])
+
+
+def wrap(
+    y: jax.Array, b: jax.Array | None = None, *, period: Sequence[int], start: Sequence[int]
+) -> jax.Array:
+    """The periodic image (N, *period, C) on which y (N, *spatial, C) lies in rounds, plus b (C).
+
+    Pixel i of y is added to pixel (start + i) % period: the adjoint of circular padding.
+    """
+    for axis, (n, first) in enumerate(zip(period, start, strict=True), 1):
+        before = first % n
+        after = -(before + y.shape[axis]) % n
+        y = jnp.pad(y, [(before, after) if a == axis else (0, 0) for a in range(y.ndim)])
+        y = y.reshape(*y.shape[:axis], -1, n, *y.shape[axis + 1 :]).sum(axis)
+    return y if b is None else y + b.reshape((1,) * (y.ndim - 1) + b.shape)

@@ -55,6 +55,40 @@ def test_transposed_convolution(transpose_kernel):
     assert_close(model(x), expected, terms=12)
 
 
+def test_rows_of_a_flattened_image():
+    """PyTorch flattens C H W, jconv H W C."""
+    r = np.random.default_rng(0)
+    arrays = {"0.weight": r.standard_normal((3, 2, 1, 1)), "2.weight": r.standard_normal((5, 18))}
+    arrays = {name: array.astype("f4") for name, array in arrays.items()}
+    conv = nn.Conv(2, 3, (1, 1), use_bias=False, rngs=nnx.Rngs(0))
+    model = nn.Sequential(conv, nn.Flatten(), nn.Linear(18, 5, use_bias=False, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"2\.weight reads 18 features of a layer with 3 channels"):
+        from_pytorch(model, arrays)
+    for wrong in ({"2": (3, 2, 2)}, {"2": (3, 3, 2), "3": (1,)}):
+        with pytest.raises(ValueError, match="flattened names"):
+            from_pytorch(model, arrays, flattened=wrong)
+    from_pytorch(model, arrays, flattened={"2": (3, 3, 2)})
+    x = r.standard_normal((4, 3, 2, 2)).astype("f4")
+    image = np.einsum("nhwc,kc->nkhw", x, arrays["0.weight"][..., 0, 0])
+    assert_close(model(x), image.reshape(4, 18) @ arrays["2.weight"].T, terms=20)
+
+
+def test_attributes_called_layers():
+    class Listed(nnx.Module):
+        def __init__(self, rngs):
+            self.layers = nnx.List([nn.Linear(2, 3, rngs=rngs)])
+            self.scale = nnx.Param(np.zeros(3, np.float32))
+
+    arrays = {"layers.0.weight": np.ones((3, 2)), "layers.0.bias": np.ones(3), "scale": np.ones(3)}
+    model = Listed(nnx.Rngs(0))
+    from_pytorch(model, arrays)
+    assert all((leaf == 1).all() for leaf in jax.tree.leaves(nnx.state(model)))
+    with pytest.raises(ValueError, match=r"layers\.0\.bias and 0\.bias have one place"):
+        from_pytorch(model, {**arrays, "0.bias": np.ones(3)})
+    with pytest.raises(ValueError, match="scale is complex128, scale is float32"):
+        from_pytorch(model, {**arrays, "scale": np.ones(3, complex)})
+
+
 def test_all_problems_are_named_and_nothing_is_written():
     model, arrays = Small(nnx.Rngs(0)), state_dict()
     del arrays["head.bias"]

@@ -86,6 +86,7 @@ def test_paper_sized_lenet():
         ("convnet", (7, 9, 1), r"convnet: 3 widths need images of at least 8 pixels"),
         ("resnet21", (32, 32, 3), r"unknown model 'resnet21'; did you mean .*resnet20"),
         ("resnet-20", (32, 32, 3), r"did you mean resnet20"),
+        ("resnet20", (32, 32), r"resnet20: input_shape must be \(H, W, C\)"),
         ("zzz", (32, 32, 3), r"unknown model 'zzz'; models: convnet, lenet5"),
     ],
 )
