@@ -15,4 +15,6 @@ def main() -> None:
         from jconv.cli.commands import run
     except ModuleNotFoundError as error:
         sys.exit(f'jconv: the command line needs {error.name}; run pip install "jconv[train]"')
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))

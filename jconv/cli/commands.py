@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
+import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -36,18 +39,19 @@ class Train(runs.TrainConfig):
     def run(self) -> None:
         """Trains, and says where the report lies."""
         fields = dataclasses.fields(runs.TrainConfig)
-        if self.resume:
+        if self.resume is not None:
             changed = [f.name for f in fields if getattr(self, f.name) != f.default]
             if changed not in ([], ["data_dir"]):
                 raise ValueError(
                     "train: a run that is resumed keeps its own options, only data_dir may be "
                     f"given; got {', '.join(changed)}"
                 )
-            result = runs.resume_run(self.resume, data_dir=self.data_dir)
+            result = runs.resume_run(self.resume, data_dir=self.data_dir, log=say)
         else:
-            result = runs.train(runs.TrainConfig(**{f.name: getattr(self, f.name) for f in fields}))
-        print(f"test accuracy {result.test.accuracy:.2%} after {result.seconds:.1f} s of training")
-        print(f"report: {result.report}")
+            config = runs.TrainConfig(**{f.name: getattr(self, f.name) for f in fields})
+            result = runs.train(config, log=say)
+        say(f"test accuracy {result.test.accuracy:.2%} after {result.seconds:.1f} s of training")
+        say(f"report: {result.report}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +66,13 @@ class Evaluate:
     def run(self) -> None:
         """Prints accuracy and loss."""
         result = runs.evaluate(self.run_dir, data_dir=self.data_dir)
+        mention_steps(self.run_dir)
         wrong = len(result.probabilities) - int(result.confusion.trace())
-        print(
+        say(
             f"test accuracy {result.accuracy:.2%} ({wrong} of {len(result.probabilities):,} "
             "images wrong)"
         )
-        print(f"test loss     {result.loss:.4f} nats")
+        say(f"test loss     {result.loss:.4f} nats")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +88,11 @@ class Predict:
 
     def run(self) -> None:
         """Prints the most probable classes of each image."""
-        for prediction in runs.predict(self.run_dir, self.images, top=self.top):
+        predictions = runs.predict(self.run_dir, self.images, top=self.top)
+        mention_steps(self.run_dir)
+        for prediction in predictions:
             best = "  ".join(f"{name} {probability:.1%}" for name, probability in prediction.top)
-            print(f"{prediction.image}: {best}")
+            say(f"{prediction.image}: {best}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +114,7 @@ class Summarize:
         make = functools.partial(models.make, classes=self.classes, input_shape=shape)
         model = nnx.eval_shape(lambda: make(self.model, rngs=nnx.Rngs(0)))
         model.eval()
-        print(summarize(model, jax.ShapeDtypeStruct((1, *shape), "float32"), depth=self.depth))
+        say(str(summarize(model, jax.ShapeDtypeStruct((1, *shape), "float32"), depth=self.depth)))
 
 
 Command = (
@@ -118,8 +125,26 @@ Command = (
 )
 
 
+def say(line: str) -> None:
+    """Prints a line at once. Where nobody reads any more (`| head`), the work goes on unheard."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def mention_steps(run_dir: str) -> None:
+    """Says on standard error how far a run had come whose weights are not the last ones."""
+    run = runs.Run.load(run_dir)
+    if (reached := run.reached()) != run.steps:
+        print(f"jconv: the newest weights are of step {reached} of {run.steps}", file=sys.stderr)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs one command: exit code 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII alone
     if list(arguments) == ["--version"]:
         print("\n".join(f"{name} {version}" for name, version in versions().items()))
         return 0
@@ -140,10 +165,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _input_shape(text: str) -> tuple[int, int, int]:
     parts = text.replace("x", ",").split(",")
-    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) for part in parts):
+    if len(parts) != 3 or not all(re.fullmatch(r"\s*0*[1-9][0-9]{0,6}\s*", p) for p in parts):
         raise ValueError(
             "summary: input must be H,W,C, three positive whole numbers such as 32,32,3; got "
-            f"{text!r}"
+            f"{text[:100]!r}"
         )
     height, width, channels = map(int, parts)
     return height, width, channels

@@ -55,9 +55,12 @@ class Checkpoints:
       keep: how many of the newest to keep.
       best: name of a metric; the checkpoint with the best value of it is kept too.
       mode: whether the best value is the largest or the smallest.
+      read_only: for a process that restores while another may be saving: nothing is written,
+        deleted or tidied up. Otherwise one process at a time may open a run's checkpoints.
 
     Raises:
       ValueError: `keep` is less than 1, or `mode` is unknown.
+      FileNotFoundError: there is no such directory, and it is opened to be read only.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Checkpoints:
         keep: int = 3,
         best: str | None = None,
         mode: Literal["max", "min"] = "max",
+        read_only: bool = False,
     ) -> None:
         if keep < 1:
             raise ValueError(f"Checkpoints: keep must be 1 or more; got {keep}")
@@ -74,7 +78,9 @@ class Checkpoints:
             raise ValueError(f"Checkpoints: mode must be 'max' or 'min'; got {mode!r}")
         self.directory = Path(directory).absolute()
         self._best = best
-        self._manager = _manager(self.directory, keep, best, mode)
+        if read_only and not self.directory.is_dir():
+            raise FileNotFoundError(f"Checkpoints: no such directory: {self.directory}")
+        self._manager = _manager(self.directory, keep, best, mode, read_only)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -198,7 +204,7 @@ class Checkpoints:
         return "No earlier checkpoint is whole: start anew in an empty directory"
 
 
-def _manager(directory: Path, keep: int, best: str | None, mode: str) -> Any:
+def _manager(directory: Path, keep: int, best: str | None, mode: str, read_only: bool) -> Any:
     import orbax.checkpoint as ocp
     from orbax.checkpoint import checkpoint_managers as policies
 
@@ -218,7 +224,9 @@ def _manager(directory: Path, keep: int, best: str | None, mode: str) -> Any:
         best_fn=score,
         best_mode=mode,
         preservation_policy=policies.AnyPreservationPolicy(preserve),
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+        create=not read_only,
     )
     return ocp.CheckpointManager(directory, options=options)
 

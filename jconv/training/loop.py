@@ -115,6 +115,8 @@ def fit(
         file=None if metrics_file is None else MetricsFile(metrics_file, after=start),
         progress=Progress(steps, start, log=log, show=progress),
     )
+    if run.file is not None and run.file.train_rows < start // log_every:
+        log(f"{run.file.path}: of the rows up to step {start}, some are missing")
     try:
         with run.progress, Interrupts() as interrupts:
             return run.loop(step, state, batches, start, interrupts)
@@ -287,7 +289,8 @@ class _Run:
             good = f"the last good checkpoint is of step {step}, in {self.checkpoints.directory}"
         return (
             f"fit: {', '.join(bad)} at step {done} of {self.steps}; {good}. A lower learning "
-            "rate, a longer warm-up or clip_norm are the usual remedies"
+            "rate, a longer warm-up or clip_norm are the usual remedies; a label that is no class "
+            "has no finite loss either"
         )
 
     def _interrupted(self, done: int) -> Interrupted:

@@ -6,9 +6,13 @@ all 60, silently wrong. The manifest lies beside the arrays and carries a hash o
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -94,12 +98,33 @@ def parsed(folder: Path, read: Callable[[], Any]) -> Any:
       DamagedCheckpoint: it raises anything.
     """
     try:
-        return read()
+        with _quiet():
+            return read()
     except Exception as error:  # Orbax and TensorStore raise many types on bytes they can't parse
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason.split(" [tensorstore_spec=")[0]
         raise DamagedCheckpoint(
             f"restore: the checkpoint of step {folder.name} can't be read; in {folder}: {reason}"
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Orbax's other threads and coroutines say about the error that is raised too."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hook = [logger.level for logger in loggers], sys.unraisablehook
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    except Exception:
+        gc.collect()  # coroutines speak when they are collected
+        raise
+    finally:
+        sys.unraisablehook = hook
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def check_texts(folder: Path, extra: Any, manifest: Any) -> None:

@@ -24,6 +24,9 @@ class MetricsFile:
     Args:
       after: the step from which the run goes on: rows of later steps, which a killed run wrote
         after its last checkpoint, are dropped. 0 starts an empty file.
+
+    Attributes:
+      train_rows: the train rows that were kept.
     """
 
     def __init__(self, path: str | Path, *, after: int = 0) -> None:
@@ -32,9 +35,10 @@ class MetricsFile:
         kept = [row for row in read_metrics(self.path) if 0 < row["step"] <= after]
         # A new file in place of the old one: a kill in between loses neither.
         new = self.path.with_name(self.path.name + ".new")
-        new.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        new.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         os.replace(new, self.path)
-        self._file = self.path.open("a")
+        self._file = self.path.open("a", encoding="utf-8")
+        self.train_rows = sum(row["kind"] == "train" for row in kept)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Adds one row; it is in the hands of the operating system when this returns."""
@@ -50,10 +54,13 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a metrics file, without a last line that a kill cut short; none if it is missing.
 
     Raises:
-      ValueError: a line before the last is no JSON, or a line is no row.
+      ValueError: the file is no text, a line before the last is no JSON, or a line is no row.
     """
     path = Path(path)
-    lines = path.read_text().splitlines() if path.exists() else []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    except UnicodeDecodeError as error:
+        raise ValueError(f"read_metrics: {path} is no text: {error}") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -64,10 +71,18 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
             raise ValueError(
                 f"read_metrics: line {number} of {len(lines)} in {path} is no JSON: {error}"
             ) from error
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        if not _is_row(row):
             raise ValueError(
-                f"read_metrics: line {number} of {len(lines)} in {path} must be an object with a "
-                f"whole step; got {line}"
+                f"read_metrics: line {number} of {len(lines)} in {path} must have a kind, train "
+                f"or eval, a whole step, and numbers; got {line}"
             )
         rows.append(row)
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict) or row.get("kind") not in ("train", "eval"):
+        return False
+    values = [value for name, value in row.items() if name != "kind"]
+    numbers = all(value is None or isinstance(value, int | float) for value in values)
+    return type(row.get("step")) is int and numbers

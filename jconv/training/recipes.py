@@ -130,7 +130,7 @@ def cross_entropy(label_smoothing: float = 0.0) -> LossFn:
     computed in float32.
 
     The target of an image is 1 - label_smoothing on its class, plus label_smoothing / classes on
-    every class.
+    every class. A label that is no class has the loss NaN.
 
     Raises:
       ValueError: `label_smoothing` is outside [0, 1).
@@ -144,6 +144,7 @@ def cross_entropy(label_smoothing: float = 0.0) -> LossFn:
         if label_smoothing:
             uniform = -jax.nn.log_softmax(logits).mean(-1)
             losses = (1 - label_smoothing) * losses + label_smoothing * uniform
+        losses = jnp.where(labels < 0, jnp.nan, losses)  # optax counts negative ones from the end
         return losses.mean(), {"accuracy": (logits.argmax(-1) == labels).mean()}
 
     return loss_fn

@@ -118,11 +118,18 @@ def _images(key: jax.Array, images: Any, augment: Augment | None, compute_dtype:
 
 
 def as_float(images: jax.Array, compute_dtype: Any = None) -> jax.Array:
-    """Images in [0, 1], float32, from those of an integer type; float images as they are; cast if
-    asked.
+    """Images in [0, 1], float32, from uint8 ones; floating-point images as they are; cast if asked.
+
+    Raises:
+      ValueError: the images are of another type, whose range is not known.
     """
-    if jnp.issubdtype(images.dtype, jnp.integer):
-        images = images.astype(jnp.float32) / jnp.iinfo(images.dtype).max
+    if images.dtype == jnp.uint8:
+        images = images.astype(jnp.float32) / 255
+    elif not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"train step: image must be uint8, 0 to 255, or floating point; got {images.dtype} "
+            f"{images.shape}"
+        )
     return images if compute_dtype is None else images.astype(compute_dtype)
 
 

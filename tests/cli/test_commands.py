@@ -1,9 +1,14 @@
 """The command line: what it prints, its exit codes, and that it is a layer over functions."""
 
+import dataclasses
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 
+from jconv import runs
 from jconv.cli.commands import run
 
 
@@ -35,6 +40,24 @@ def test_resuming_a_finished_run_says_what_it_reached(run_dir, capsys):
     assert "report.html" in capsys.readouterr().out
 
 
+def test_says_that_the_weights_are_not_the_last(run_dir, capsys, tmp_path):
+    copy = shutil.copytree(run_dir, tmp_path / "copy")
+    stopped = runs.Run.load(copy)
+    (copy / "config.json").unlink()
+    dataclasses.replace(stopped, steps=1000).save()
+    assert run(["evaluate", str(copy)]) == 0
+    assert re.search(r"newest weights are of step \d+ of 1000", capsys.readouterr().err)
+
+
+def test_training_goes_on_when_nobody_reads(tmp_path):
+    command = [sys.executable, "-m", "jconv.cli", "train", "--run-dir", str(tmp_path / "run")]
+    options = ["--model", "simple_cnn", "--epochs", "1"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.wait(timeout=300) == 0
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def test_summary(capsys):
     assert run(["summary", "lenet5", "--input", "28,28,1"]) == 0
     out = capsys.readouterr().out
@@ -55,6 +78,9 @@ def test_version(capsys):
         (["train", "mnist", "--data-dir", "{tmp}", "--epochs", "0"], "epochs must be at least 1"),
         (["evaluate", "{tmp}"], "no run is kept here"),
         (["train", "--resume", "{tmp}", "--epochs", "3"], "keeps its own options.*got epochs"),
+        (["train", "--resume", ""], r"\.: no run is kept here"),
+        (["summary", "lenet5", "--input", "²,3,3"], "input must be H,W,C"),
+        (["summary", "lenet5", "--classes", "-1"], "classes a number, all at least 1"),
         (["train", "--run-dir", "/dev/null/run"], "Not a directory"),
         (["summary", "lenet5", "--input", "28x28"], "input must be H,W,C"),
         (["summary", "lenet5", "--input", "8,8,1"], "at least 12x12 pixels"),

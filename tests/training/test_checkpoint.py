@@ -270,6 +270,19 @@ def test_says_what_it_can_not_read(spoil, step_and_states, copy):
     assert "step 2 is whole" in str(caught.value)
 
 
+def test_reading_leaves_the_writer_alone(step_and_states, copy):
+    """Another process may be saving: what it has begun is not tidied up."""
+    begun = copy / "4.orbax-checkpoint-tmp"
+    begun.mkdir()
+    with Checkpoints(copy, read_only=True) as checkpoints:
+        restored = checkpoints.restore(step_and_states[1][0])
+        assert checkpoints.steps() == [1, 2, 3]
+    assert_same(restored.state, step_and_states[1][3])
+    assert begun.is_dir()
+    with pytest.raises(FileNotFoundError, match="no such directory"):
+        Checkpoints(copy / "none", read_only=True)
+
+
 def test_leftovers_of_a_killed_save_are_no_checkpoint(step_and_states, copy):
     shutil.copytree(copy / "3", copy / "4.orbax-checkpoint-tmp")
     with Checkpoints(copy) as checkpoints:

@@ -52,5 +52,21 @@ def test_a_broken_line_in_the_middle_is_an_error(path):
         read_metrics(path)
 
 
+@pytest.mark.parametrize(
+    "row", ["3", '{"kind": "train"}', '{"kind": "x", "step": 1}', '{"kind": "eval", "step": "1"}',
+            '{"kind": "eval", "step": 1, "loss": "low"}'],
+)  # fmt: skip
+def test_a_line_that_is_no_row_is_an_error(row, path):
+    path.write_text(path.read_text() + row + "\n")
+    with pytest.raises(ValueError, match=r"line 5 of 5 in .* must have a kind, train or eval"):
+        read_metrics(path)
+
+
+def test_bytes_that_are_no_text_are_an_error(path):
+    path.write_bytes(b"\xff" + path.read_bytes())
+    with pytest.raises(ValueError, match=r"metrics.jsonl is no text"):
+        read_metrics(path)
+
+
 def test_a_missing_file_has_no_rows(tmp_path):
     assert read_metrics(tmp_path / "none.jsonl") == []

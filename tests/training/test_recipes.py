@@ -105,6 +105,13 @@ def test_label_smoothing_is_cross_entropy_with_the_smoothed_target(smoothing):
     assert metrics["accuracy"] == np.float32((logits.argmax(-1) == labels).mean())
 
 
+def test_a_label_that_is_no_class_has_no_finite_loss():
+    model = lambda image: jnp.zeros((2, 3))  # noqa: E731
+    for label in (-1, 3):
+        loss, _ = cross_entropy()(model, {"image": None, "label": jnp.array([0, label])})
+        assert not jnp.isfinite(loss)
+
+
 def test_loss_of_low_precision_logits_is_float32():
     model = lambda images: jnp.ones((2, 3), jnp.bfloat16)  # noqa: E731
     loss, _ = cross_entropy(0.1)(model, {"image": None, "label": np.array([0, 1])})

@@ -142,6 +142,13 @@ def test_augmentation_sees_the_images_and_integers_become_fractions():
     np.testing.assert_allclose(step(state, batch())[1]["pixel"], 51 / 255, rtol=1e-6)
 
 
+def test_images_of_unknown_range_are_refused():
+    _, state, step = make()
+    data = batch() | {"image": batch()["image"].astype("int32")}
+    with pytest.raises(ValueError, match=r"image must be uint8, 0 to 255, or floating.*int32"):
+        step(state, data)
+
+
 def test_float_images_are_taken_as_they_are():
     def loss_fn(model, batch):
         return cross_entropy()(model, batch)[0], {"pixel": batch["image"].max()}
