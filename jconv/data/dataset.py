@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+CHUNK = 1024  # images
+
 
 class Images(Protocol):
-    """Images read on demand: indexed by an integer array like a uint8 (N, H, W, C) array."""
+    """Images read on demand: indexed by an integer array like a uint8 (N, H, W, C) array.
+
+    Those that are files, one each, have them as an attribute `paths`, from which
+    `Dataset.fingerprint` then tells them apart without decoding them.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -74,6 +83,25 @@ class Dataset:
         images = self.images[index] if array else _Selected(self.images, index)
         return dataclasses.replace(self, images=images, labels=self.labels[index])
 
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of what there is to learn: equal for the same data wherever it
+        lies on disk.
+
+        It covers the size of the images, the names of the classes, all labels and all images in
+        their order, but not the `name`. Of an image that is a file it covers the name, without
+        folders, and the number of bytes, but not what is in it; of all others every pixel.
+
+        Raises:
+          OSError: a file of an image is gone.
+        """
+        digest = hashlib.sha256()
+        # JSON keeps names apart whatever is in them; lengths keep the parts apart.
+        digest.update(_json([len(self), *self.image_shape, *self.classes]))
+        digest.update(self.labels.astype("<i4").tobytes())
+        for part in _identity(self.images):
+            digest.update(part)
+        return digest.hexdigest()
+
 
 class Datasets(NamedTuple):
     """A data set in its two parts: `train` to learn from, `test` held out."""
@@ -88,9 +116,26 @@ class _Selected:
     def __init__(self, images: Images, index: np.ndarray):
         self._images, self._index = images, index
         self.shape, self.dtype = (len(index), *images.shape[1:]), images.dtype
+        paths = getattr(images, "paths", None)
+        self.paths = None if paths is None else tuple(paths[i] for i in index)
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __getitem__(self, index) -> np.ndarray:
         return self._images[self._index[index]]
+
+
+def _identity(images: np.ndarray | Images) -> Iterator[bytes]:
+    """What tells the images from others, for `Dataset.fingerprint`."""
+    paths = getattr(images, "paths", None)
+    if paths is not None:
+        yield from (_json([path.name, path.stat().st_size]) for path in paths)
+        return
+    for start in range(0, len(images), CHUNK):
+        chosen = np.arange(start, min(start + CHUNK, len(images)))
+        yield np.ascontiguousarray(images[chosen]).tobytes()
+
+
+def _json(values: list[Any]) -> bytes:
+    return json.dumps(values).encode() + b"\n"

@@ -79,6 +79,8 @@ class TrainConfig:
         for name in ("seed", "crop", "shift", "cutout"):
             if getattr(config, name) < 0:
                 raise ValueError(f"train: {name} must not be negative; got {getattr(config, name)}")
+        if config.seed >= 2**32:
+            raise ValueError(f"train: seed must be below 2**32; got {config.seed}")
         if not 0 <= (config.flip or 0) <= 1:
             raise ValueError(f"train: flip is a probability, 0 to 1; got {config.flip}")
         config.recipe()

@@ -81,18 +81,20 @@ def evaluate(
     """The run's newest weights on the test images of its data set.
 
     Args:
-      datasets: those that were given to `train`, if they were.
+      datasets: instead of those that the run was started on, with the same classes; needed where
+        those were given to `train`.
       data_dir: where the files of the data set, or the folder of images, lie now.
 
     Raises:
-      ValueError: no run, no checkpoint, or other classes or image sizes than the run was trained
-        on.
+      ValueError: no run, no checkpoint, or other images than the run was started on.
       FileNotFoundError: the data set's files are absent.
       DamagedCheckpoint: the checkpoint's content is not what was saved.
     """
     run = Run.load(run_dir)
-    test = run.same_data(datasets or run.datasets(data_dir)).test
-    return classify(run.trained(), run.prepare, test)
+    if datasets is None:
+        run.check_images(datasets := run.datasets(data_dir))
+    run.check_test(datasets.test)
+    return classify(run.trained(), run.prepare, datasets.test)
 
 
 def predict(run_dir: str | Path, images: Sequence[str | Path], *, top: int = 3) -> list[Prediction]:

@@ -98,7 +98,7 @@ def _endpoints(model: Any, x: jax.Array) -> dict[str, np.ndarray]:
 
 def _training_seconds(history: list[dict[str, Any]]) -> float:
     """Over all sessions of the run: in each of them `seconds` begins at 0 again."""
-    times = [row["seconds"] for row in history]
+    times = [row["seconds"] for row in history if row.get("seconds") is not None]
     ends = [now for now, after in itertools.pairwise(times) if after < now]
     return sum(ends) + (times[-1] if times else 0.0)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import shlex
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from jconv.data import (
+    DATASETS,
     STATISTICS,
     Dataset,
     Datasets,
@@ -23,7 +26,7 @@ from jconv.data import (
 from jconv.runs.config import TrainConfig
 from jconv.runs.inference import Evaluation, classify
 from jconv.runs.report import report_of
-from jconv.runs.run import Run, load_data
+from jconv.runs.run import Run, already_kept, load_data
 from jconv.training import (
     TrainState,
     data_parallel,
@@ -79,16 +82,15 @@ def train(
       Interrupted: after Ctrl-C; everything is saved, and the message says how to go on.
       NonFiniteLoss: the loss is no number any more; the message names the last good checkpoint.
     """
-    config, given = config.resolved(), datasets is not None
+    config, given = _absolute(config.resolved()), datasets is not None
     datasets = datasets or load_data(config)
-    folder = Path(config.run_dir) if config.run_dir else _new_folder(config)
-    if (folder / "config.json").exists():
-        raise ValueError(
-            f"{folder}: a run is kept here already; resume it, or choose another run_dir (or "
-            "remove the folder)"
-        )
-    run = Run.of(folder, config, datasets.train, _statistics(config, datasets, given), given=given)
+    folder = Path(config.run_dir or "")
+    if config.run_dir and any((folder / name).exists() for name in ("config.json", "checkpoints")):
+        raise already_kept(folder)
+    run = Run.of(folder, config, datasets, _statistics(config, datasets, given), given=given)
     run.check()
+    if not config.run_dir:
+        run = dataclasses.replace(run, folder=_new_folder(config))
     run.save()
     return _train(run, datasets, log=log, progress=progress)
 
@@ -109,17 +111,14 @@ def resume_run(
       log, progress: as in `train`.
 
     Raises:
-      ValueError: no run, other data than those it was started on, or damaged files.
+      ValueError: no run, one that another process trains, other images than it was started on, or
+        damaged files.
       DamagedCheckpoint: the checkpoint holds other bytes than were saved.
       FileNotFoundError, Interrupted, NonFiniteLoss: as `train`.
     """
     run = Run.load(run_dir)
-    datasets = run.same_data(datasets or run.datasets(data_dir))
-    if len(datasets.train) != run.train_size:
-        raise ValueError(
-            f"{run.folder}: was started on {run.train_size:,} training images; got "
-            f"{len(datasets.train):,} from {datasets.train.name}"
-        )
+    datasets = datasets or run.datasets(data_dir)
+    run.check_images(datasets)
     return _train(run, datasets, resume=True, log=log, progress=progress)
 
 
@@ -137,7 +136,7 @@ def _train(
     devices = mesh()
     step, evaluation = _compiled(run, graph, tx, datasets.test, devices)
     log(f"{c.model} on {c.data}: {run.steps} steps of {c.batch_size} images, into {run.folder}")
-    with run.checkpoints() as checkpoints:
+    with run.locked(), run.checkpoints() as checkpoints:
         result = fit(
             step,
             replicate(state, devices),
@@ -189,12 +188,20 @@ def _statistics(config: TrainConfig, datasets: Datasets, given: bool) -> Statist
     return channel_statistics(datasets.train, most=STATISTICS_SAMPLE)
 
 
+def _absolute(config: TrainConfig) -> TrainConfig:
+    """With paths that hold wherever the run is resumed from."""
+    data, data_dir = config.data, config.data_dir and str(Path(config.data_dir).resolve())
+    if data not in DATASETS and Path(data).is_dir():
+        data = str(Path(data).resolve())
+    return dataclasses.replace(config, data=data, data_dir=data_dir)
+
+
 def _new_folder(config: TrainConfig) -> Path:
-    """runs/DATA-MODEL-TIME, with a number after it if that is taken."""
-    name = Path(config.data).resolve().name
-    stem = f"{name}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder, number = Path("runs") / stem, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{stem}-{number}"
-    return folder
+    """Makes runs/DATA-MODEL-TIME, with a number after it if that is taken."""
+    stem = f"{Path(config.data).name}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in itertools.count(1):
+        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError

@@ -11,6 +11,7 @@ from PIL import Image
 
 from jconv import data, runs
 from jconv.runs import TrainConfig
+from jconv.runs.training import _new_folder
 from jconv.training import read_metrics
 from jconv.training.metrics_file import TIMES
 
@@ -109,7 +110,7 @@ def test_images_that_are_given(finished, tmp_path):
     with pytest.raises(ValueError, match=r"2 classes of images \(8, 8, 3\).*got 10 classes"):
         runs.evaluate(result.run_dir, datasets=data.load("digits"))
     fewer = data.Datasets(given.subset(np.arange(30)), given)
-    with pytest.raises(ValueError, match="started on 40 training images; got 30 from given"):
+    with pytest.raises(ValueError, match="started on other train images than the 30 of given"):
         runs.resume_run(result.run_dir, datasets=fewer)
 
 
@@ -131,6 +132,13 @@ def test_folder_of_images_with_every_option(tmp_path):
     top = runs.predict(result.run_dir, [tmp_path / "photos" / "light" / "3.png"])[0].top
     assert top[0][0] == "light"
     assert len(top) == 2
+    moved = (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    assert runs.evaluate(result.run_dir, data_dir=moved).accuracy == 1
+    (moved / "dark" / "19.png").unlink()
+    with pytest.raises(ValueError, match=r"was started on other t[a-z]+ images"):
+        runs.evaluate(result.run_dir, data_dir=moved)
+    with pytest.raises(ValueError, match="data_dir is where the files of a named data set lie"):
+        runs.train(TrainConfig(str(moved), data_dir=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +151,8 @@ def test_folder_of_images_with_every_option(tmp_path):
         ({"label_smoothing": 1.0}, "label_smoothing must be in"),
         ({"flip": 2.0}, "flip is a probability, 0 to 1; got 2.0"),
         ({"seed": -1}, "seed must not be negative; got -1"),
+        ({"seed": 2**32}, r"seed must be below 2\*\*32"),
+        ({"epochs": 10**9}, r"a run has fewer than 2\*\*31 steps; got epochs=1000000000"),
         ({"cutout": 9}, "size 9 exceeds the image"),
         ({"batch_size": 12}, "multiple of the 8 devices"),
     ],
@@ -157,6 +167,39 @@ def test_says_what_is_wrong_with_a_configuration(changes, message, tmp_path):
 def test_does_not_write_over_a_run(finished):
     with pytest.raises(ValueError, match="a run is kept here already; resume it"):
         runs.train(dataclasses.replace(QUICK, run_dir=str(finished.run_dir)), progress=False)
+
+
+def test_does_not_take_the_checkpoints_of_another_run(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match="a run is kept here already"):
+        runs.train(dataclasses.replace(QUICK, run_dir=str(tmp_path)), progress=False)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_runs_that_start_together_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = {_new_folder(QUICK) for _ in range(5)}
+    assert len(folders) == 5
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_one_process_trains_a_run(finished):
+    with runs.Run.load(finished.run_dir).locked():
+        with pytest.raises(ValueError, match="another process is training this run"):
+            runs.resume_run(finished.run_dir, progress=False)
+        assert runs.evaluate(finished.run_dir).accuracy == finished.test.accuracy
+
+
+@pytest.mark.parametrize("field", ["steps", "statistics", "config"])
+def test_a_changed_configuration_is_refused(finished, tmp_path, field):
+    values = json.loads((finished.run_dir / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | {field: None}))
+    with pytest.raises(ValueError, match=r"config\.json: its content is not what was saved"):
+        runs.resume_run(tmp_path)
+
+
+def test_says_how_far_a_run_came(finished):
+    assert runs.Run.load(finished.run_dir).reached() == 50
 
 
 def test_says_what_is_wrong_with_a_folder(finished, tmp_path):
