@@ -131,7 +131,7 @@ def to_float(images):
     """float32 in 0 to 1 from uint8 in 0 to 255; floating point comes back as it is.
 
     Raises:
-      ValueError: images are neither.
+      ValueError: images are neither; of another integer dtype the range is not known.
     """
     _check_images("to_float", images)
     if images.dtype == jnp.uint8:
@@ -197,7 +197,9 @@ def _check_images(op: str, images) -> None:
     floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
     if shape is None or len(shape) != 4 or not (floating or dtype == jnp.uint8):
         found = type(images).__name__ if shape is None else f"{dtype}{list(shape)}"
-        raise ValueError(f"{op}: images must be (N, H, W, C), uint8 or floating point; got {found}")
+        raise ValueError(
+            f"{op}: images must be (N, H, W, C), uint8 from 0 to 255 or floating point; got {found}"
+        )
 
 
 def _check_whole(op: str, name: str, value) -> None:

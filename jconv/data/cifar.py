@@ -9,6 +9,7 @@ Reference: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Imag
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,7 @@ def load_cifar(cifar: CifarSet, root: Path, *, download: bool = True) -> Dataset
     classes = _read_names(paths[cifar.names], cifar.classes)
     train = [_read(cifar, paths[name], cifar.records[0]) for name in cifar.train]
     test = _read(cifar, paths[cifar.test], cifar.records[1])
+    _check_distinct([paths[name] for name in (*cifar.train, cifar.test)], [*train, test])
     images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
     return Datasets(
         Dataset(cifar.name, images, labels, classes), Dataset(cifar.name, *test, classes)
@@ -149,12 +151,23 @@ def _read(cifar: CifarSet, path: Path, count: int) -> tuple[np.ndarray, np.ndarr
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels.astype(np.int32)
 
 
+def _check_distinct(paths: list[Path], parts: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """That no file is a copy of another: the names and sizes of all are alike."""
+    for (first, a), (second, b) in itertools.combinations(zip(paths, parts, strict=True), 2):
+        # The labels first: they differ at once where the pixels take a while.
+        if np.array_equal(a[1], b[1]) and np.array_equal(a[0], b[0]):
+            raise ValueError(
+                f"{second}: expected other images than those of {first}; found the same "
+                f"{len(b[1])} images"
+            )
+
+
 def _read_names(path: Path, count: int) -> tuple[str, ...]:
     size = path.stat().st_size
     if size > NAMES_LIMIT:
         raise ValueError(f"{path}: expected at most {NAMES_LIMIT} bytes of names; found {size}")
     try:
-        lines = path.read_text("utf-8").split("\n")
+        lines = path.read_text("utf-8-sig").split("\n")  # Windows editors begin with a mark
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: expected text, a class name in each line; found {error}"

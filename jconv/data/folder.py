@@ -3,7 +3,9 @@
     DIR/CLASS/*.jpg                                   a stratified tenth is held out
     DIR/train/CLASS/*.jpg   DIR/test/CLASS/*.jpg      or val, valid, validation in place of test
 
-Hidden files, whose names begin with a dot, do not count.
+With several of the latter, only the first of test, val, valid, validation is read: a val beside a
+test is left alone. Hidden files, whose names begin with a dot, do not count, nor does what systems
+leave in folders: Thumbs.db, ehthumbs.db, desktop.ini and __MACOSX, in upper or lower case.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from jconv.data.photo import SUFFIXES, photo_size, read_photo
 from jconv.data.split import held_out
 
 TEST_NAMES = ("test", "val", "valid", "validation")
-LITTER = ("Thumbs.db", "desktop.ini")  # what Windows leaves in folders of images
+LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")  # of Windows and macOS
 DEFAULT_SIZE = (64, 64)
 LARGEST_OWN_SIZE = 256  # pixels; above it a folder's own size is too much for a default
 
@@ -39,17 +41,18 @@ def load_folder(
 
     Raises:
       ValueError: no folder of classes, a class without images or a file that is no image, fewer
-        than two classes, a single image in every class where some must be held out, or an image
-        whose header can't be read. Pixels are read later, when a batch asks for them, and an image
-        that can't be read then raises ValueError too.
+        than two classes, a single image in every class where some must be held out, a `size` that
+        is not of whole pixels, or an image whose header can't be read. Pixels are read later, when
+        a batch asks for them, and an image that can't be read then raises ValueError too.
       ImportError: Pillow is not installed.
     """
     if not root.is_dir():
         raise ValueError(f"{root}: expected a folder of images by class; found no folder")
+    asked = None if size is None else _pair(size)
     train, test = _part_folders(root)
     paths, labels, classes = _list(train, None)
     sizes = [photo_size(path) for path in paths]
-    shape = _shape(size, sizes)
+    shape = asked or _usual(sizes)
     whole = Dataset(root.resolve().name, ImageFiles(paths, shape), labels, classes)
     if test is None:
         if len(labels) == len(classes):
@@ -150,16 +153,22 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if not path.name.startswith(".") and path.name not in LITTER
+        if not path.name.startswith(".") and path.name.lower() not in LITTER
     )
 
 
-def _shape(size: int | tuple[int, int] | None, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    if size is None:
-        commonest, count = collections.Counter(sizes).most_common(1)[0]
-        typical = 2 * count > len(sizes) and max(commonest) <= LARGEST_OWN_SIZE
-        return commonest if typical else DEFAULT_SIZE
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or min(pair) < 1:
-        raise ValueError(f"load_folder: size must be (H, W), each at least 1 pixel; got {size}")
-    return pair[0], pair[1]
+def _usual(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    commonest, count = collections.Counter(sizes).most_common(1)[0]
+    typical = 2 * count > len(sizes) and max(commonest) <= LARGEST_OWN_SIZE
+    return commonest if typical else DEFAULT_SIZE
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in pair)
+    if len(pair) != 2 or not whole or min(pair) < 1:
+        raise ValueError(
+            "load_folder: size must be a side or (H, W), whole numbers of at least 1 pixel; got "
+            f"{size!r}"
+        )
+    return int(pair[0]), int(pair[1])

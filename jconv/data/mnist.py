@@ -7,6 +7,7 @@ recognition"; Xiao, Rasul & Vollgraf 2017, "Fashion-MNIST", arXiv:1708.07747.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from jconv.data.dataset import Dataset, Datasets
@@ -15,6 +16,8 @@ from jconv.data.idx import read_images, read_labels
 from jconv.data.locate import download_absent, find, places
 
 PIXELS = (28, 28)
+COUNTS = (60_000, 10_000)  # images to learn from, to test
+PARTS = ("training", "test")
 NAMES = (
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",
@@ -30,7 +33,7 @@ class IdxSet:
     Attributes:
       folder: where the files lie below the data folder, as in torchvision.
       classes: names in the order of the labels.
-      opening: the first training labels. They tell the sets apart: the file names are the same.
+      openings: the first labels of each of `PARTS`. They tell files apart that have the same names.
       urls: folders on servers.
       files: bytes and SHA-256 of each of `NAMES`.
     """
@@ -38,7 +41,7 @@ class IdxSet:
     name: str
     folder: str
     classes: tuple[str, ...]
-    opening: tuple[int, ...]
+    openings: tuple[tuple[int, ...], tuple[int, ...]]
     urls: tuple[str, ...]
     files: tuple[tuple[int, str], ...]
 
@@ -47,7 +50,7 @@ MNIST = IdxSet(
     "mnist",
     "MNIST/raw",
     tuple("0123456789"),
-    (5, 0, 4, 1, 9, 2, 1, 3, 1, 4, 3, 5),
+    ((5, 0, 4, 1, 9, 2, 1, 3, 1, 4, 3, 5), (7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6)),
     (
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -66,7 +69,7 @@ FASHION_MNIST = IdxSet(
         "T-shirt/top", "trouser", "pullover", "dress", "coat",
         "sandal", "shirt", "sneaker", "bag", "ankle boot",
     ),
-    (9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9),
+    ((9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9), (9, 2, 1, 1, 6, 1, 4, 6, 5, 7, 4, 5)),
     ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",),
     (
         (26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
@@ -80,20 +83,17 @@ FASHION_MNIST = IdxSet(
 def load_idx_set(idx_set: IdxSet, root: Path, *, download: bool = True) -> Datasets:
     """Reads the four files from `root`, after downloading into it those that are absent.
 
+    The files need not be the published ones, but those of another set or part are not taken: they
+    are known by their first labels, and by a number of images that is published for the other part.
+
     Raises:
       FileNotFoundError: a file is absent and can't be downloaded.
       ValueError: a file is not what it should be, with its name, what was expected and found.
     """
     paths = [_path(idx_set, file, root, download) for file in remote_files(idx_set)]
-    train, test = _read(idx_set, *paths[:2]), _read(idx_set, *paths[2:])
-    for other in (MNIST, FASHION_MNIST):
-        opening = tuple(train.labels[: len(other.opening)].tolist())
-        if other.name != idx_set.name and opening == other.opening:
-            raise ValueError(
-                f"{paths[1]}: expected the labels of {idx_set.name}; found those of {other.name}, "
-                f"whose files have the same names; put the files of {idx_set.name} into "
-                f"{root / idx_set.folder}"
-            )
+    train, test = (_read(idx_set, part, paths) for part in range(2))
+    for part, dataset in enumerate((train, test)):
+        _check_opening(idx_set, part, dataset, paths[2 * part + 1], root)
     return Datasets(train, test)
 
 
@@ -115,8 +115,15 @@ def _path(idx_set: IdxSet, file: RemoteFile, root: Path, download: bool) -> Path
     return download_absent(idx_set.name, file, target, looked, download=download)
 
 
-def _read(idx_set: IdxSet, images_path: Path, labels_path: Path) -> Dataset:
+def _read(idx_set: IdxSet, part: int, paths: Sequence[Path]) -> Dataset:
+    images_path, labels_path = paths[2 * part : 2 * part + 2]
     images = read_images(images_path, size=PIXELS)
+    other = 1 - part
+    if len(images) == COUNTS[other]:
+        raise ValueError(
+            f"{images_path}: expected the {COUNTS[part]:,} {PARTS[part]} images; found "
+            f"{len(images):,}, as many as belong in {paths[2 * other]}; the two may be exchanged"
+        )
     labels = read_labels(labels_path, classes=len(idx_set.classes))
     if len(images) != len(labels):
         raise ValueError(
@@ -124,3 +131,17 @@ def _read(idx_set: IdxSet, images_path: Path, labels_path: Path) -> Dataset:
             f"{images_path}; found {len(labels)}"
         )
     return Dataset(idx_set.name, images, labels, idx_set.classes)
+
+
+def _check_opening(idx_set: IdxSet, part: int, dataset: Dataset, path: Path, root: Path) -> None:
+    """That the labels are not known to be those of another set or of the other part."""
+    own = f"{PARTS[part]} labels of {idx_set.name}"
+    for other in (MNIST, FASHION_MNIST):
+        for name, opening in zip(PARTS, other.openings, strict=True):
+            found = f"{name} labels of {other.name}"
+            if found != own and tuple(dataset.labels[: len(opening)].tolist()) == opening:
+                raise ValueError(
+                    f"{path}: expected the {own}; found the {found}, in a file of this name; put "
+                    f"the files of {idx_set.name}, as they are published, into "
+                    f"{root / idx_set.folder}"
+                )

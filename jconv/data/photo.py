@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 LARGEST = 1 << 26  # pixels of a file; 67 million, 200 MB decoded
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange height and width
+_FILTERS = threading.Lock()  # warnings.catch_warnings changes the whole process, and threads read
 
 
 def photo_size(path: Path) -> tuple[int, int]:
@@ -46,7 +48,7 @@ def read_photo(path: Path, size: tuple[int, int]) -> np.ndarray:
 def _with_image(path: Path, function) -> Any:
     Image, _ = _pillow()
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with _open(path, Image) as image:
             if image.width * image.height > LARGEST:
                 raise ValueError(f"{image.width} x {image.height} pixels, more than {LARGEST}")
             return function(image)
@@ -54,6 +56,16 @@ def _with_image(path: Path, function) -> Any:
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path}: expected an image that can be read; found: {reason}") from error
+
+
+def _open(path: Path, Image: Any) -> Any:
+    """The image with its header read, and nothing decoded yet."""
+    if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+        raise ValueError("a folder, pipe, socket or device")
+    with _FILTERS, warnings.catch_warnings():
+        # Its limit lies above `LARGEST`, which speaks for itself.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=FORMATS)
 
 
 def _upright_size(image) -> tuple[int, int]:

@@ -33,6 +33,9 @@ STATISTICS = {
 def channel_statistics(dataset: Dataset, *, most: int | None = None, seed: int = 0) -> Statistics:
     """Mean and std of each channel over all pixels, exact: the sums are of integers.
 
+    A channel that has one value everywhere gets a std of 1, by which `normalize` can divide: its
+    pixels become 0.
+
     Args:
       most: only so many images, drawn at random, where decoding them all would take long.
 
@@ -52,5 +55,5 @@ def channel_statistics(dataset: Dataset, *, most: int | None = None, seed: int =
     values = np.arange(256) / 255
     weights = counts / counts.sum(1, keepdims=True)
     mean = weights @ values
-    variance = (weights * (values - mean[:, None]) ** 2).sum(1)
-    return Statistics(tuple(mean.tolist()), tuple(np.sqrt(variance).tolist()))
+    std = np.sqrt((weights * (values - mean[:, None]) ** 2).sum(1))
+    return Statistics(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))

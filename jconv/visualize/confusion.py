@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from jconv.visualize.markup import abbreviate, escape, svg_text
+from jconv.visualize.markup import abbreviate, escape, isolated, svg_text
 
 
 class Confusion(NamedTuple):
@@ -96,16 +97,17 @@ def confusion_svg(counts: np.ndarray, classes: Sequence[str]) -> str:
         svg_text("axis", margin, 12, "taken for"),
         svg_text("axis", 12, (margin + size) / 2, "is", anchor="middle", upwards=True),
     ]
-    for i, name in enumerate(names):
+    for i, name in enumerate(map(isolated, names)):
         middle = margin + side * (i + 0.5) + 4
         parts.append(svg_text("label", margin - 8, middle, name, anchor="end"))
         parts.append(svg_text("label", middle, margin - 8, name, upwards=True))
     totals = counts.sum(axis=1)
-    for t, p in np.ndindex(*counts.shape):
+    for t, p in itertools.product(range(number), repeat=2):
         share = float(counts[t, p] / totals[t]) if totals[t] else 0.0
-        verdict = "recognised" if t == p else f"taken for {classes[p]}"
+        verdict = "recognised" if t == p else f"taken for {isolated(classes[p])}"
         hover = (
-            f"{counts[t, p]:,} of class {classes[t]} {verdict}, {100 * share:.1f} % of the class"
+            f"{counts[t, p]:,} of class {isolated(classes[t])} {verdict}, "
+            f"{100 * share:.1f} % of the class"
         )
         x, y = margin + p * side, margin + t * side
         parts.append(_cell(x, y, side, int(counts[t, p]), share, t == p, hover))

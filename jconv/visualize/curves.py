@@ -30,12 +30,12 @@ def metric_series(
       history: one mapping per row; rows may have different keys, and values that are no numbers are
         left out.
       x: the key of the horizontal axis; by default "epoch" if every row has it, else "step" or the
-        row's number.
+        row's number, which also stands in for an `x` that is no number.
     """
     x = x or x_axis(history)
     charts: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for number, row in enumerate(history, 1):
-        position = float(row.get(x, number))
+        position = float(row[x] if _is_number(row.get(x)) else number)
         for key, value in row.items():
             if key == x or key in _NOT_CURVES or not _is_number(value):
                 continue
@@ -91,6 +91,6 @@ def _is_number(value: Any) -> bool:
         return False
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from jconv.visualize.image_grid import displayable, enlarge
-from jconv.visualize.markup import escape
+from jconv.visualize.markup import bdi, escape
 from jconv.visualize.png import data_uri
 
 NUMBER = ' class="number"'
@@ -23,9 +23,18 @@ def section(anchor: str, title: str, lead: str, body: str) -> str:
 
 
 def table(
-    caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int
+    caption: str,
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: int,
+    longest: int | None = None,
 ) -> str:
-    """A table whose first column heads its rows and whose last `numbers` columns are numbers."""
+    """A table whose first column heads its rows and whose last `numbers` columns are numbers.
+
+    Args:
+      longest: so many characters of a text are shown; a longer one is whole on hover.
+    """
     first_number = len(headers) - numbers
     align = [NUMBER if i >= first_number else "" for i in range(len(headers))]
     head = "".join(
@@ -34,9 +43,10 @@ def table(
     lines = []
     for first, *rest in rows:
         cells = "".join(
-            f"<td{a}>{escape(cell)}</td>" for cell, a in zip(rest, align[1:], strict=True)
+            f"<td{a}>{escape(cell) if a else bdi(cell, longest)}</td>"
+            for cell, a in zip(rest, align[1:], strict=True)
         )
-        lines.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
+        lines.append(f'<tr><th scope="row">{bdi(first, longest)}</th>{cells}</tr>')
     caption = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 

@@ -13,7 +13,7 @@ from jconv.visualize.curves import learning_curves, not_finite
 from jconv.visualize.elements import NUMBER, bar, enlarged, percent, picture, section, table
 from jconv.visualize.feature_maps import feature_maps
 from jconv.visualize.filters import filter_grid
-from jconv.visualize.markup import escape
+from jconv.visualize.markup import bdi, escape, isolated
 
 if TYPE_CHECKING:
     from jconv.visualize.report import WrongImage
@@ -21,31 +21,34 @@ if TYPE_CHECKING:
 MATRIX_CLASSES = 40  # beyond, the cells are too small to read
 SHOWN_ENDPOINTS = 12
 SHOWN_WRONG = 48
+LONGEST_NAME = 40  # characters of a class where it stands beside others
 
 
 def header(title: str, headline: Mapping[str, str]) -> str:
+    """The heading of the page, and the figures of `headline` by their names, as they are given."""
     figures = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in headline.items()
+        f"<div><dt>{bdi(name)}</dt><dd>{bdi(value)}</dd></div>" for name, value in headline.items()
     )
-    return f"<h1>{escape(title)}</h1>" + (f'<dl class="headline">{figures}</dl>' if figures else "")
+    return f"<h1>{bdi(title)}</h1>" + (f'<dl class="headline">{figures}</dl>' if figures else "")
 
 
 def notes(texts: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    """Sentences as a list."""
+    items = "".join(f"<li>{bdi(text)}</li>" for text in texts)
     return section("notes", "Notes", "", f'<ul class="notes">{items}</ul>') if items else ""
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> str:
+    """A chart for each metric of the rows, as `metric_series` reads them, and the names of those
+    with values that are not finite."""
     if not history:
         return ""
     figures = "".join(
-        f"<figure><figcaption>{escape(metric.replace('_', ' '))}</figcaption>{svg}</figure>"
+        f"<figure><figcaption>{bdi(metric.replace('_', ' '))}</figcaption>{svg}</figure>"
         for metric, svg in learning_curves(history).items()
     )
     broken = ", ".join(
-        f"{escape(key)} ({count} of {len(history)} rows)"
-        for key, count in not_finite(history).items()
+        f"{bdi(key)} ({count} of {len(history)} rows)" for key, count in not_finite(history).items()
     )
     warning = (
         f'<p class="aside">Not a number or infinite, and so not drawn: {broken}.</p>'
@@ -57,6 +60,8 @@ def curves(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def confusion(counts: np.ndarray | None, classes: Sequence[str]) -> str:
+    """The confusion matrix (classes, classes) of image counts, rows true, columns predicted, as a
+    drawing up to 40 classes; its largest errors, and every class in numbers."""
     if counts is None:
         return ""
     counts = np.asarray(counts)
@@ -84,7 +89,8 @@ def _confused_pairs(counts: np.ndarray, classes: Sequence[str], limit: int) -> s
         [classes[pair.true], classes[pair.predicted], f"{pair.images:,}", percent(pair.share)]
         for pair in pairs
     )
-    return table("Most confused", ["is", "taken for", "images", "of its class"], rows, numbers=2)
+    headers = ["is", "taken for", "images", "of its class"]
+    return table("Most confused", headers, rows, numbers=2, longest=LONGEST_NAME)
 
 
 def _per_class(counts: np.ndarray, classes: Sequence[str]) -> str:
@@ -100,6 +106,8 @@ def _per_class(counts: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def worst(images: Sequence[WrongImage] | None, classes: Sequence[str]) -> str:
+    """The first 48 of the wrong images, each with the class it was taken for, how surely in per
+    cent, and the class it is of."""
     title = "Most confidently wrong"
     if images is None:
         return ""
@@ -112,13 +120,19 @@ def worst(images: Sequence[WrongImage] | None, classes: Sequence[str]) -> str:
 
 def _wrong(wrong: WrongImage, classes: Sequence[str]) -> str:
     true, predicted = classes[wrong.true], classes[wrong.predicted]
-    shown = picture(enlarged(wrong.image), f"{true}, taken for {predicted}")
-    said = f"<strong>{escape(predicted)}</strong> {escape(percent(wrong.probability))}"
-    caption = f"<figcaption>{said}<br>is <em>{escape(true)}</em></figcaption>"
+    alt = f"{isolated(true)}, taken for {isolated(predicted)}"
+    shown = picture(enlarged(wrong.image), alt)
+    said = f"<strong>{bdi(predicted, LONGEST_NAME)}</strong> {escape(percent(wrong.probability))}"
+    caption = f"<figcaption>{said}<br>is <em>{bdi(true, LONGEST_NAME)}</em></figcaption>"
     return f"<figure>{shown}{caption}</figure>"
 
 
 def filters(kernel: np.ndarray | None) -> str:
+    """The filters of a kernel (R, S, C, K) as a grid of K small images.
+
+    Raises:
+      ValueError: `kernel` has not four axes, or is empty.
+    """
     if kernel is None:
         return ""
     kernel = np.asarray(kernel)
@@ -137,6 +151,12 @@ def filters(kernel: np.ndarray | None) -> str:
 def through_the_network(
     image: np.ndarray | None, endpoints: Mapping[str, np.ndarray], classes: Sequence[str]
 ) -> str:
+    """One image (H, W) or (H, W, C), the feature maps (H, W, C) or (C,) of at most 12 of the named
+    endpoints, and the classes of the highest of the "logits" (classes,) with their probabilities.
+
+    Raises:
+      ValueError: an endpoint or the image has another number of axes.
+    """
     if image is None and not endpoints:
         return ""
     logits = np.asarray(endpoints["logits"]) if "logits" in endpoints else None
@@ -160,8 +180,9 @@ def through_the_network(
 
 def _maps(name: str, shape: tuple[int, ...], grid: np.ndarray) -> str:
     size = " × ".join(map(str, shape))
-    caption = f"<figcaption>{escape(name)} <span>{size}</span></figcaption>"
-    return f'<figure class="maps">{caption}{picture(grid, f"Feature maps of {name}")}</figure>'
+    caption = f"<figcaption>{bdi(name)} <span>{size}</span></figcaption>"
+    shown = picture(grid, f"Feature maps of {isolated(name)}")
+    return f'<figure class="maps">{caption}{shown}</figure>'
 
 
 def _answers(logits: np.ndarray, classes: Sequence[str], limit: int = 5) -> str:
@@ -171,7 +192,7 @@ def _answers(logits: np.ndarray, classes: Sequence[str], limit: int = 5) -> str:
     probabilities = (odds / odds.sum()).tolist()
     order = np.argsort(-odds, kind="stable")[:limit]
     rows = "".join(
-        f'<tr><th scope="row">{escape(classes[i])}</th>'
+        f'<tr><th scope="row">{bdi(classes[i], LONGEST_NAME)}</th>'
         f'<td class="number">{escape(percent(probabilities[i]))}{bar(probabilities[i])}</td></tr>'
         for i in order
     )
@@ -179,6 +200,7 @@ def _answers(logits: np.ndarray, classes: Sequence[str], limit: int = 5) -> str:
 
 
 def layers(summary: Summary | None) -> str:
+    """The layers of a network as a table, their shares of the multiply-adds as bars."""
     if summary is None:
         return ""
     columns = summary.columns()
@@ -195,7 +217,8 @@ def layers(summary: Summary | None) -> str:
     foot = _cells(total, part=0.0)
     inputs = ", ".join(" × ".join(map(str, shape)) for shape in summary.inputs)
     lead = (
-        f"{summary.name} on an input of {inputs}. A multiply-add is two floating-point operations."
+        f"{isolated(summary.name)} on an input of {inputs}. A multiply-add is two floating-point "
+        "operations."
     )
     table = (
         f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody><tfoot>{foot}</tfoot></table>"
@@ -206,8 +229,8 @@ def layers(summary: Summary | None) -> str:
 def _cells(texts: Sequence[str], part: float) -> str:
     """A row of the layer table; `part` of the most multiply-adds is drawn as a bar beside their
     number."""
-    layer, kind, output, *numbers = map(escape, texts)
-    parameters, multiply_adds, *others = numbers
+    layer, kind = map(bdi, texts[:2])
+    output, parameters, multiply_adds, *others = map(escape, texts[2:])
     cells = "".join(
         f'<td class="number">{text}</td>'
         for text in (parameters, multiply_adds + bar(part), *others)
@@ -218,6 +241,7 @@ def _cells(texts: Sequence[str], part: float) -> str:
 
 
 def settings(config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    """Settings and versions as two tables of names and values; nested names are joined by dots."""
     tables = [
         f'<div class="scroll">{table(title, ["name", "value"], rows, numbers=0)}</div>'
         for title, rows in {

@@ -199,7 +199,7 @@ BAD_CALLS = {
     "one_image": (lambda key: random_flip(key, IMAGES[0]), r"images must be .* uint8\[7, 5, 2\]"),
     "integers": (
         lambda key: random_flip(key, IMAGES.astype(np.int32)),
-        "uint8 or floating point; got int32",
+        "uint8 from 0 to 255 or floating point; got int32",
     ),
     "no_array": (lambda key: random_flip(key, [1]), "got list"),
     "negative": (
@@ -240,8 +240,15 @@ BAD_CALLS = {
     ),
     "std": (lambda key: normalize(IMAGES, (0.5, 0.5), (0.5, 0.0)), "std must be positive"),
     "nan": (lambda key: normalize(IMAGES, (np.nan, 0.5), (0.5, 0.5)), "both finite"),
-    "to_float": (lambda key: to_float(IMAGES.astype(np.int16)), "to_float: images must be"),
 }
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "int16", "uint16", "int8", "bool"])
+@pytest.mark.parametrize("function", [to_float, lambda x: normalize(x, (0.5, 0.5), (1.0, 1.0))])
+def test_says_that_the_range_of_other_dtypes_is_not_known(function, dtype):
+    message = rf"uint8 from 0 to 255 or floating point; got {dtype}\[6, 7, 5, 2\]"
+    with pytest.raises(ValueError, match=message):
+        function(IMAGES.astype(dtype))
 
 
 @pytest.mark.parametrize(("call", "message"), BAD_CALLS.values(), ids=BAD_CALLS)

@@ -1,5 +1,6 @@
 """CIFAR files: pixels and labels in place, every defect named, archives unpacked."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -73,6 +74,36 @@ def test_says_what_is_wrong(tmp_path, name, change, message):
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ValueError, match=re.escape(f"{path}: ") + ".*" + message):
         load_cifar(TINY_CIFAR10, tmp_path)
+
+
+@pytest.mark.parametrize("copy", ["test_batch.bin", "data_batch_4.bin"])
+def test_says_that_a_file_is_a_copy_of_another(tmp_path, copy):
+    cifar = dataclasses.replace(TINY_CIFAR10, records=(4, 4))
+    write_cifar(cifar, tmp_path)
+    first = tmp_path / "data_batch_1.bin"
+    (tmp_path / copy).write_bytes(first.read_bytes())
+    message = f"{tmp_path / copy}: expected other images than those of {first}; found the same 4"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_cifar(cifar, tmp_path)
+
+
+def test_equal_labels_are_no_copy(tmp_path):
+    write_cifar(TINY_CIFAR10, tmp_path)
+    records = [
+        np.frombuffer((tmp_path / f"data_batch_{i}.bin").read_bytes(), np.uint8).reshape(4, -1)
+        for i in (1, 2)
+    ]
+    records[1] = records[1].copy()
+    records[1][:, 0] = records[0][:, 0]
+    (tmp_path / "data_batch_2.bin").write_bytes(records[1].tobytes())
+    assert len(load_cifar(TINY_CIFAR10, tmp_path).train) == 20
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    write_cifar(TINY_CIFAR10, tmp_path)
+    path = tmp_path / "batches.meta.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_cifar(TINY_CIFAR10, tmp_path).train.classes[0] == "class0"
 
 
 def test_says_that_a_fine_label_is_out_of_range(tmp_path):

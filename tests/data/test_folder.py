@@ -1,6 +1,9 @@
 """A folder of photos: layouts, sizes, and every way in which a folder can be wrong."""
 
+import contextlib
+import os
 import re
+import socket
 
 import numpy as np
 import pytest
@@ -37,6 +40,13 @@ def test_other_names_of_the_test_folder(tmp_path, name):
     assert [len(part) for part in load_folder(tmp_path)] == [6, 4]
 
 
+def test_a_val_beside_a_test_is_left_alone(tmp_path):
+    write_photos(tmp_path / "train", count=3)
+    write_photos(tmp_path / "test", count=2)
+    write_photos(tmp_path / "val", classes=("fish",), count=1)
+    assert [len(part) for part in load_folder(tmp_path)] == [6, 4]
+
+
 @pytest.mark.parametrize("inner", [".", "train"])
 def test_holds_out_a_part_of_every_class(tmp_path, inner):
     write_photos(tmp_path / inner, classes=("a", "b"), count=10)
@@ -51,9 +61,11 @@ def test_holds_out_a_part_of_every_class(tmp_path, inner):
 
 def test_litter_and_hidden_files_do_not_count(tmp_path):
     write_photos(tmp_path)
-    for name in (".DS_Store", "cat/.hidden.png", "cat/Thumbs.db", "dog/desktop.ini"):
+    litter = (".DS_Store", "cat/.hidden.png", "cat/Thumbs.db", "dog/desktop.ini", "dog/thumbs.db")
+    for name in (*litter, "cat/THUMBS.DB", "cat/ehthumbs.db", "Desktop.ini"):
         (tmp_path / name).write_bytes(b"litter")
-    (tmp_path / ".git").mkdir()
+    for name in (".git", "__MACOSX", "cat/__MACOSX"):
+        (tmp_path / name).mkdir()
     train, test = load_folder(tmp_path)
     assert (len(train), len(test), train.classes) == (4, 2, ("cat", "dog"))
 
@@ -75,6 +87,7 @@ SIZES = {
     "too_large_for_a_default": ([(8, 257)] * 4, None, (64, 64)),
     "asked_for_a_square": ([(8, 10)] * 4, 5, (5, 5)),
     "asked_for_a_pair": ([(8, 10)] * 4, (5, 6), (5, 6)),
+    "asked_with_numpy": ([(8, 10)] * 4, np.int64(5), (5, 5)),
 }
 
 
@@ -162,11 +175,45 @@ def test_says_what_is_wrong(tmp_path, build, message):
         load_folder(tmp_path)
 
 
-@pytest.mark.parametrize("size", [0, (0, 4), (4, 4, 3), (4,)])
+BAD_SIZES = [0, (0, 4), (4, 4, 3), (4,), (), True, (True, 4), 4.0, (4.5, 4), "64", ("4", "4"), {4}]
+
+
+@pytest.mark.parametrize("size", BAD_SIZES, ids=repr)
 def test_says_that_a_size_is_wrong(tmp_path, size):
     write_photos(tmp_path)
-    with pytest.raises(ValueError, match=r"size must be \(H, W\), each at least 1 pixel; got"):
+    message = "size must be a side or (H, W), whole numbers of at least 1 pixel; got " + repr(size)
+    with pytest.raises(ValueError, match=re.escape(message)):
         load_folder(tmp_path, size=size)
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def listening_socket(path):
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:
+        server.bind(path.name)  # the whole path may be too long for a socket
+
+
+def broken_link(path):
+    path.symlink_to(path.parent / "gone")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no such files")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (pipe, "found: a folder, pipe, socket or device"),
+        (listening_socket, "found: a folder, pipe, socket or device"),
+        (broken_link, "found: .*No such file"),
+    ],
+)
+def test_what_is_no_file_is_refused_at_once(tmp_path, make, message):
+    write_photos(tmp_path)
+    path = tmp_path / "cat" / "p.png"
+    make(path)
+    with pytest.raises(ValueError, match=re.escape(str(path)) + ": .*" + message):
+        load_folder(tmp_path)
 
 
 def test_says_that_there_is_no_folder(tmp_path):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from jconv.data import load
+from jconv.data import load, mnist
 from jconv.data.mnist import FASHION_MNIST, MNIST, NAMES, remote_files
 from tests.data.builders import idx_bytes, write_mnist
 
@@ -30,13 +30,64 @@ def test_reads_each_set_from_its_own_folder(tmp_path):
 
 
 def test_says_that_the_labels_are_those_of_the_other_set(tmp_path):
-    write_mnist(tmp_path, (12, 4), labels=MNIST.opening)
+    write_mnist(tmp_path, (12, 4), labels=MNIST.openings[0])
     assert len(load("mnist", data_dir=tmp_path).train) == 12
     message = (
-        "expected the labels of fashion-mnist; found those of mnist, whose files have the same"
+        "train-labels-idx1-ubyte.gz: expected the training labels of fashion-mnist; found the "
+        "training labels of mnist, in a file of this name"
     )
     with pytest.raises(ValueError, match=message):
         load("fashion-mnist", data_dir=tmp_path)
+
+
+OPENINGS = {
+    "test_of_the_other_set": (
+        MNIST,
+        (MNIST.openings[0], FASHION_MNIST.openings[1]),
+        "t10k-labels.*: expected the test labels of mnist; found the test labels of fashion-mnist",
+    ),
+    "training_of_the_other_set": (
+        FASHION_MNIST,
+        (MNIST.openings[0], FASHION_MNIST.openings[1]),
+        "train-labels.*: expected the training labels of fashion-mnist; found the training .*mnist",
+    ),
+    "exchanged": (
+        MNIST,
+        MNIST.openings[::-1],
+        "train-labels.*: expected the training labels of mnist; found the test labels of mnist",
+    ),
+    "test_is_training": (
+        FASHION_MNIST,
+        FASHION_MNIST.openings[:1] * 2,
+        "t10k-labels.*: expected the test labels .*; found the training labels of fashion-mnist",
+    ),
+}
+
+
+@pytest.mark.parametrize(("idx_set", "openings", "message"), OPENINGS.values(), ids=OPENINGS)
+def test_says_whose_labels_they_are(tmp_path, idx_set, openings, message):
+    write_mnist(tmp_path, (13, 12), pack=False)
+    for prefix, opening, count in zip(("train", "t10k"), openings, (13, 12), strict=True):
+        labels = np.resize(opening, count)
+        (tmp_path / f"{prefix}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    with pytest.raises(ValueError, match=message):
+        load(idx_set.name, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(("part", "counts"), [(0, (4, 9)), (1, (9, 6))])
+def test_says_that_the_images_are_as_many_as_the_other_file_has(
+    tmp_path, part, counts, monkeypatch
+):
+    monkeypatch.setattr(mnist, "COUNTS", (6, 4))
+    write_mnist(tmp_path, counts)
+    wrong, other = (tmp_path / NAMES[2 * i] for i in (part, 1 - part))
+    message = f"{wrong}: expected the {(6, 4)[part]} {mnist.PARTS[part]} images; found "
+    with pytest.raises(ValueError, match=re.escape(message) + f".*{re.escape(str(other))}"):
+        load("mnist", data_dir=tmp_path)
+
+
+def test_the_published_counts():
+    assert mnist.COUNTS == (60000, 10000)
 
 
 def test_says_that_images_and_labels_differ_in_number(tmp_path):
@@ -75,7 +126,8 @@ def test_the_published_files(data_dir, idx_set):
         pytest.skip(str(error))
     assert train.images.shape == (60000, 28, 28, 1)
     assert test.images.shape == (10000, 28, 28, 1)
-    assert tuple(train.labels[:12].tolist()) == idx_set.opening
+    assert tuple(train.labels[:12].tolist()) == idx_set.openings[0]
+    assert tuple(test.labels[:12].tolist()) == idx_set.openings[1]
     if idx_set is FASHION_MNIST:
         assert set(np.bincount(train.labels)) == {6000}
     else:

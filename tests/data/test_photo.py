@@ -1,7 +1,11 @@
 """Image files of every mode become upright RGB pixels of one size."""
 
+import concurrent.futures
 import re
 import struct
+import threading
+import time
+import warnings
 import zlib
 
 import numpy as np
@@ -120,7 +124,6 @@ def png_header(width, height):
 
 @pytest.mark.parametrize("side", [8193, 12000, 30000])
 @pytest.mark.parametrize("function", [photo_size, lambda path: read_photo(path, (8, 8))])
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_bomb_is_refused_by_its_header(tmp_path, side, function):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header(side, side))
@@ -128,6 +131,42 @@ def test_a_bomb_is_refused_by_its_header(tmp_path, side, function):
         ValueError, match=r"bomb\.png: .* found: .*(more than 67108864|decompression)"
     ):
         function(path)
+
+
+@pytest.mark.parametrize("function", [photo_size, lambda path: read_photo(path, (8, 8))])
+def test_100_megapixels_are_refused_without_a_warning(tmp_path, function):
+    path = tmp_path / "photo.png"
+    path.write_bytes(png_header(12000, 8400))
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError, match="found: 12000 x 8400 pixels, more than 67108864"):
+            function(path)
+    assert shown == []
+
+
+def test_threads_change_the_filters_of_warnings_one_at_a_time(tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    Image.fromarray(RGB).save(path)
+    before, whole_open, seen = list(warnings.filters), Image.open, []
+
+    def slow_open(*args, **kwargs):  # slow, so that the threads would overlap
+        seen.append(len(warnings.filters))
+        time.sleep(0.01)
+        return whole_open(*args, **kwargs)
+
+    monkeypatch.setattr(Image, "open", slow_open)
+    barrier = threading.Barrier(4)
+
+    def read(_):
+        barrier.wait()
+        read_photo(path, (6, 8))
+        return time.monotonic()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        start = time.monotonic()
+        assert max(pool.map(read, range(4))) - start >= 0.04
+    assert seen == [len(before) + 1] * 4
+    assert list(warnings.filters) == before
 
 
 def test_formats_that_run_programs_are_not_opened(tmp_path):

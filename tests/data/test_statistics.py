@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jconv.data import STATISTICS, channel_statistics, load
+from jconv.data import STATISTICS, Dataset, augment, channel_statistics, load
 from jconv.data import statistics as statistics_module
-from tests.data.builders import random_dataset
+from tests.data.builders import random_dataset, random_images
 
 
 def test_equals_numpy(monkeypatch):
@@ -25,6 +25,16 @@ def test_takes_a_sample_when_asked():
     assert channel_statistics(dataset, most=50) == channel_statistics(dataset)
     with pytest.raises(ValueError, match="most must be at least 1 image; got 0"):
         channel_statistics(dataset, most=0)
+
+
+def test_a_constant_channel_can_be_divided_by_its_deviation():
+    images = random_images(3, 4, 4, 3)
+    images[..., 1] = 77
+    actual = channel_statistics(Dataset("made", images, np.zeros(3, np.int32), ("a",)))
+    assert (actual.mean[1], actual.std[1]) == (77 / 255, 1.0)
+    np.testing.assert_allclose(actual.std[::2], (images / 255).std((0, 1, 2))[::2], rtol=1e-12)
+    normal = np.asarray(augment.normalize(images, *actual))
+    np.testing.assert_allclose(normal[..., 1], 0, atol=1e-6)
 
 
 def test_digits():

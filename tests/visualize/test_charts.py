@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -19,7 +21,7 @@ from jconv.visualize import (
     recall,
 )
 from jconv.visualize.curves import not_finite
-from jconv.visualize.line_chart import HEIGHT, WIDTH, _spread, ticks
+from jconv.visualize.line_chart import BOTTOM, HEIGHT, LETTER, WIDTH, _spread, ticks
 
 NAN = float("nan")
 
@@ -57,6 +59,13 @@ def test_rows_with_the_split_in_the_key():
         "loss": {"train": [(1, 1.0), (2, 2.0)]}
     }
     assert metric_series([]) == {}
+
+
+@pytest.mark.parametrize("step", [None, "ten", 10**400])
+def test_a_step_that_is_no_number_is_the_number_of_its_row(step):
+    history = [{"step": 5, "loss": 2.0}, {"step": step, "loss": 1.0}]
+    assert metric_series(history) == {"loss": {"train": [(5, 2.0), (2, 1.0)]}}
+    assert list(learning_curves(history)) == ["loss"]
 
 
 def test_metrics_without_a_finite_value_have_no_curve():
@@ -105,6 +114,66 @@ def test_one_point_has_a_chart(value):
     ET.fromstring(line_chart({"train": [(1, value)]}, title="loss", x_label="epoch"))
 
 
+MAX, LEAST = sys.float_info.max, math.ulp(0.0)
+EXTREMES = {
+    "range_beyond_float64": [-1e308, 1e308],
+    "the_largest": [-MAX, MAX, 0.0],
+    "one_largest": [MAX],
+    "denormal": [0.0, LEAST],
+    "below_the_least_power_of_ten": [-3e-310, 0.0, 1e-309],
+    "neighbours": [1.0, math.nextafter(1.0, 2.0)],
+    "mixed": [2.3, 1e308, LEAST],
+    "with_nan_and_inf": [NAN, 1.0, math.inf, -MAX, -math.inf],
+}
+
+
+@pytest.mark.parametrize("values", EXTREMES.values(), ids=EXTREMES)
+@pytest.mark.parametrize("percent", [False, True])
+def test_extreme_values_have_a_chart(values, percent):
+    for points in (enumerate(values), ((x, n) for n, x in enumerate(values))):
+        svg = line_chart({"train": list(points)}, title="loss", x_label="step", percent=percent)
+        places = [
+            (float(e.get("cx")), float(e.get("cy"))) for e in ET.fromstring(svg).iter("circle")
+        ]
+        assert places
+        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
+        assert max(len(text) for text in texts(svg, "tick")) < 20
+
+
+def test_a_range_beyond_float64_fills_the_plot():
+    svg = line_chart({"train": [(0, -1e308), (1, 1e308)]}, title="loss", x_label="step")
+    (low, *_, high) = [float(e.get("cy")) for e in ET.fromstring(svg).iter("circle")]
+    assert low - high > 200
+    assert texts(svg, "tick")[:5] == ["-1e+308", "-5e+307", "0", "5e+307", "1e+308"]
+
+
+ENDS = {
+    "one_line_is_longer": {"train": [(0, 0.1), (90, 0.98)], "eval": [(50, 0.97), (100, 0.981)]},
+    "one_stops_early": {"train": [(0, 2.0), (10, 1.0)], "eval": [(0, 1.0), (100, 1.0)]},
+    "both_at_the_bottom": {"train": [(0, 9.0), (90, 0.0)], "eval": [(0, 8.0), (100, 0.01)]},
+    "one_point": {"train": [(5, 1.0)], "eval": [(5, 1.0)]},
+    "many": {f"split {i}": [(0, 1.0), (i + 1, 0.5)] for i in range(20)},
+    "long_name": {"n" * 200: [(0, 1.0), (1, 2.0)]},
+}
+
+
+@pytest.mark.parametrize("series", ENDS.values(), ids=ENDS)
+def test_labels_lie_beyond_every_curve_and_apart(series):
+    root = ET.fromstring(line_chart(series, title="accuracy", x_label="step", percent=True))
+    labels = [e for e in root.iter("text") if "end" in e.get("class").split()]
+    numbers = (re.findall(r"[\d.]+", e.get("d"))[::2] for e in root.iter("path"))
+    last_x = max(float(x) for own in numbers for x in own)
+    assert len(labels) == len(series)
+    for label in labels:
+        x = float(label.get("x"))
+        assert x >= last_x + 6  # the mark at the end has a radius of 2.6, or 4.5 under the pointer
+        assert x + LETTER * len(label.text) <= WIDTH + 0.1
+    heights = sorted(float(label.get("y")) for label in labels)
+    assert min(np.diff(heights), default=16) >= min(15.9, 240 / len(series))
+    assert heights[0] > 0
+    assert heights[-1] <= HEIGHT - BOTTOM + 4.1
+
+
 def test_chart_needs_a_point():
     with pytest.raises(ValueError, match="line_chart: loss has no finite point; got train"):
         line_chart({"train": [(1, NAN)]}, title="loss", x_label="epoch")
@@ -117,21 +186,23 @@ def test_hostile_names_are_text():
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (0.1, 0.13), (-5, 1234), (3, 3), (0, 0), (1e-9, 2e-9)]
+    ("low", "high"),
+    [(0, 1), (0.1, 0.13), (-5, 1234), (3, 3), (0, 0), (1e-9, 2e-9), (-1e308, 1e308), (0, 5e-324)],
 )
 def test_ticks_are_round_and_cover_the_range(low, high):
     found = ticks(low, high, 5)
     assert found[0] <= low + 1e-12
     assert found[-1] >= high - 1e-12
     assert 2 <= len(found) <= 9
-    step = (found[-1] - found[0]) / (len(found) - 1)
+    step = found[-1] / (len(found) - 1) - found[0] / (len(found) - 1)
     assert f"{step:.0e}"[0] in "125"
 
 
 def test_labels_do_not_touch():
     moved = _spread([100.0, 101.0, 50.0, 102.0], 16)
     assert sorted(np.diff(sorted(moved)).round(6).tolist())[:2] == [16, 16]
-    assert max(_spread([HEIGHT, HEIGHT, HEIGHT], 16)) <= HEIGHT
+    bottom = HEIGHT - BOTTOM
+    assert _spread([bottom, bottom, 20.0, bottom], 16) == [bottom - 32, bottom - 16, 20, bottom]
 
 
 COUNTS = np.array([[3, 1, 0], [0, 4, 2], [0, 0, 0]])
@@ -176,6 +247,8 @@ def test_confusion_drawing():
         "empty",
     ]
     assert "c" * 13 + "…" in [e.text for e in root.iter("text")]
+    arabic = ET.fromstring(confusion_svg(COUNTS, ["قطة", "b", "c"]))
+    assert next(e.text for e in arabic.iter("title")).startswith("3 of class \u2068قطة\u2069 recog")
     with pytest.raises(ValueError, match=r"2 classes need as many rows and columns; got \(3, 3\)"):
         confusion_svg(COUNTS, ["a", "b"])
 

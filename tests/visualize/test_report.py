@@ -22,7 +22,9 @@ from flax import nnx
 from jconv.summary import summarize
 from jconv.visualize import Report, WrongImage, render_report, write_report
 
-HOSTILE = "<script>alert(1)</script>\"'&\x00\ud800"
+HOSTILE = "<script>alert(1)</script>\"'&\x00\ud800\u202e"
+LONG = "b" * 200
+ARABIC = "قطة سوداء"
 RNG = np.random.default_rng(0)
 
 
@@ -111,6 +113,14 @@ REPORTS = {
         versions={HOSTILE: HOSTILE},
         notes=[HOSTILE],
         summary=dataclasses.replace(summary(), name=HOSTILE),
+    ),
+    "long_and_leftward_names": dataclasses.replace(
+        FULL,
+        title=LONG,
+        classes=[LONG, ARABIC, "dog\u2069\u202e\u2067"],
+        notes=[LONG],
+        config={LONG: LONG, ARABIC: ARABIC},
+        endpoints={LONG: np.ones((2, 2, 2)), "logits": np.arange(3.0)},
     ),
 }
 each_report = pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
@@ -208,8 +218,34 @@ def test_tables_and_drawings_can_be_read_aloud(report):
 
 def test_hostile_text_is_shown_not_run():
     page = Page(render_report(REPORTS["hostile"]))
-    shown = HOSTILE.replace("\x00", "�").replace("\ud800", "�")
+    shown = re.sub("[\x00\ud800\u202e]", "�", HOSTILE)
     assert "".join(page.texts).count(shown) >= 12
+
+
+@each_report
+def test_no_text_turns_its_neighbours_round(report):
+    text = render_report(report)
+    assert not re.search("[\u202a-\u202e]", text)
+    assert not re.search("[\u2066-\u2069]", re.sub("\u2068[^\u2066-\u2069]*\u2069", "", text))
+
+
+def test_names_from_right_to_left_stand_apart():
+    text = render_report(REPORTS["long_and_leftward_names"])
+    assert f"is <em><bdi>{ARABIC}</bdi></em>" not in text  # no wrong image is of that class
+    assert f"<strong><bdi>{ARABIC}</bdi></strong>" in text
+    assert f'<th scope="row"><bdi>{ARABIC}</bdi></th>' in text
+    assert f"taken for \u2068{ARABIC}\u2069" in text
+    outside = re.sub(f"<bdi>{ARABIC}</bdi>|\u2068{ARABIC}\u2069|>{ARABIC}</text>", "", text)
+    assert ARABIC not in outside
+    assert "dog���" in text
+
+
+def test_a_long_name_is_cut_and_whole_on_hover():
+    text = render_report(REPORTS["long_and_leftward_names"])
+    cut = f'<bdi title="{LONG}">{LONG[:39]}…</bdi>'
+    assert f'<th scope="row">{cut}</th>' in text
+    assert f"is <em>{cut}</em>" in text
+    assert f'<th scope="row"><bdi>{LONG}</bdi></th>' in text  # in full among all classes
 
 
 def test_page_says_what_the_report_holds():
@@ -258,7 +294,8 @@ def test_more_than_forty_classes_have_no_matrix():
 def test_nan_is_named():
     text = render_report(REPORTS["nan"])
     assert "What the network says is not a number." in text
-    assert "Not a number or infinite, and so not drawn: loss (2 of 2 rows)." in text
+    said = "".join(Page(text).texts)
+    assert "Not a number or infinite, and so not drawn: loss (2 of 2 rows)." in said
 
 
 def test_file_is_the_page(tmp_path):
@@ -304,7 +341,9 @@ addEventListener("load", () => {
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [400, 1200])
-@pytest.mark.parametrize("name", ["full", "rgb", "hostile", "thousand_classes"])
+@pytest.mark.parametrize(
+    "name", ["full", "rgb", "hostile", "thousand_classes", "long_and_leftward_names"]
+)
 def test_browser_draws_every_image_without_errors(name, width, tmp_path):
     text = render_report(REPORTS[name])
     probe = tmp_path / "probe.html"
