@@ -15,6 +15,8 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Iterator, Sequence
+from numbers import Integral
+from typing import TypeGuard
 
 type Pair = tuple[int, int]
 type PerAxis = int | Sequence[int]
@@ -133,7 +135,9 @@ class Window:
     @property
     def output(self) -> tuple[int, ...]:
         """Spatial extent of y, pixels."""
-        return tuple(max((n + lo + hi - e) // s + 1, 0) for n, e, s, (lo, hi) in self._axes())
+        return tuple(
+            _not_negative((n + lo + hi - e) // s + 1) for n, e, s, (lo, hi) in self._axes()
+        )
 
     @property
     def input_grad_pads(self) -> tuple[Pair, ...]:
@@ -230,7 +234,14 @@ def hashable(padding: Padding) -> Padding:
     """`padding` with its sequences as tuples, to be part of a static description."""
     if isinstance(padding, str) or not isinstance(padding, Sequence):
         return padding
-    return tuple(tuple(entry) if isinstance(entry, Sequence) else entry for entry in padding)
+    entries: list[int | Pair] = []
+    for entry in padding:
+        entries.append((entry[0], entry[1]) if _is_pair(entry) else entry)
+    return tuple(entries)
+
+
+def _is_pair(entry: object) -> TypeGuard[Sequence[int]]:
+    return isinstance(entry, Sequence) and len(entry) == 2
 
 
 def same(n: int, extent: int, stride: int) -> Pair:
@@ -305,7 +316,12 @@ def _extent(size: int, dilation: int) -> int:
 
 
 def _dilated(n: int, dilation: int) -> int:
-    return (n - 1) * dilation + 1 if n else 0
+    return (n - 1) * dilation + 1 if n != 0 else 0
+
+
+def _not_negative(size: int) -> int:
+    """`size`, or 0; the symbolic sizes of jax.export, which can't be compared, as they are."""
+    return max(size, 0) if isinstance(size, Integral) else size
 
 
 def _smallest_input(output: int, extent: int, stride: int, pad: Pair, extra: int) -> int:

@@ -56,7 +56,8 @@ def from_pytorch(
     state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     variables = {_plain(path): variable for path, variable in nnx.to_flat_state(state)}
     modules = {_plain(path): module for path, module in nnx.iter_modules(model, graph=False)}
-    given, problems = {}, _unknown_images(arrays, modules, flattened)
+    problems = _unknown_images(arrays, modules, flattened)
+    given: dict[str, tuple[str, np.ndarray]] = {}
     for name, array in arrays.items():
         if name.rpartition(".")[2] != IGNORED:
             path, value = _translated(name, np.asarray(array), modules, flattened)
@@ -68,7 +69,8 @@ def from_pytorch(
         f"no place for {name}" for path, (name, _) in sorted(given.items()) if path not in variables
     ]
     for path in sorted(variables.keys() & given.keys()):
-        problems += _misfit(*given[path], path, variables[path][...])
+        name, value = given[path]
+        problems += _misfit(name, value, path, variables[path][...])
     if problems:
         raise ValueError(
             f"from_pytorch: {type(model).__name__} and the arrays differ: {'; '.join(problems)}"
@@ -94,7 +96,7 @@ def _unknown_images(arrays, modules, flattened) -> list[str]:
     channels = None
     for name, array in arrays.items():
         layer, _, leaf = name.rpartition(".")
-        shape = np.shape(array)
+        shape: tuple[int, ...] = np.shape(array)
         if leaf != "weight" or not shape:
             continue
         if len(shape) == 2 and layer not in flattened and channels not in (None, shape[1]):
@@ -103,7 +105,7 @@ def _unknown_images(arrays, modules, flattened) -> list[str]:
                 f"flattened={{{layer!r}: (C, *spatial)}}, the image that PyTorch flattened"
             )
         transposed = isinstance(modules.get(_plain(layer.split("."))), TRANSPOSED)
-        channels = shape[1] if transposed and len(shape) > 2 else shape[0]
+        channels = shape[int(transposed and len(shape) > 2)]
     return problems
 
 

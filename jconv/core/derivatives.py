@@ -7,7 +7,7 @@ from typing import Any
 
 from jax.interpreters import ad
 
-from jconv.core.primitive import Operation
+from jconv.core.primitive import Operation, explicit_sharding
 
 
 def bilinear(
@@ -17,15 +17,15 @@ def bilinear(
 
     Args:
       for_first: `for_first(cotangent, b, dtype=..., **static)`: the transpose in a, with the dtype
-        of a.
+        of a; if the operation has a parameter `out_sharding`, then with the sharding of a too.
       for_second: `for_second(cotangent, a, dtype=..., **static)`: the transpose in b.
     """
 
     def first(cotangent, a, b, **static):
-        return for_first(cotangent, b, **{**static, "dtype": a.aval.dtype})
+        return for_first(cotangent, b, **_typed_as(a.aval, static))
 
     def second(cotangent, a, b, **static):
-        return for_second(cotangent, a, **{**static, "dtype": b.aval.dtype})
+        return for_second(cotangent, a, **_typed_as(b.aval, static))
 
     ad.defbilinear(operation.primitive, first, second)
 
@@ -50,3 +50,11 @@ def linear(operation: Operation, transpose: Callable[..., Any], *, data: int = 0
     ad.deflinear2(operation.primitive, rule)
     # In place of deflinear2's own rule, which would push tangents through the integers.
     ad.defjvp(operation.primitive, push, *[None] * data)
+
+
+def _typed_as(aval, static):
+    """The parameters of a gradient in an operand of this type."""
+    like = {"dtype": aval.dtype}
+    if "out_sharding" in static:
+        like["out_sharding"] = explicit_sharding(aval)
+    return {**static, **like}

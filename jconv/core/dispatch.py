@@ -29,6 +29,7 @@ class Implementation:
         or None if it can.
       platforms: where it runs ("cpu", "cuda", "rocm", "tpu"), None for everywhere.
       by_name_only: never chosen by the rule, only when it is named.
+      split_only: chosen by the rule only in a program that XLA splits over several devices.
       inline: computed without the primitive, so that a jaxpr shows the body's own operations.
     """
 
@@ -37,6 +38,7 @@ class Implementation:
     unsupported: Callable[..., Reason] = _supports_all
     platforms: tuple[str, ...] | None = None
     by_name_only: bool = False
+    split_only: bool = False
     inline: bool = False
 
 
@@ -75,8 +77,12 @@ def choose(
     *,
     platform: str,
     name: str | None,
+    split: bool = False,
 ) -> tuple[Implementation, Choice]:
     """The row of `table` that computes the call, and the account of why.
+
+    Args:
+      split: whether XLA splits the program over several devices.
 
     Raises:
       ValueError: no row is called `name`.
@@ -85,6 +91,8 @@ def choose(
     rejected = []
     for row in candidates(op, table, name):
         reason = _reason_against(row, avals, static, platform)
+        if reason is None and row.split_only and not (split or name):
+            reason = "only where XLA splits the program over several devices"
         if reason is None:
             operands = tuple(aval.str_short() for aval in avals)
             return row, Choice(op, operands, platform, row.name, name, tuple(rejected))

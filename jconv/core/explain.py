@@ -8,7 +8,9 @@ from typing import Any
 import jax
 
 from jconv.core.dispatch import Choice
-from jconv.core.primitive import OPERATIONS
+from jconv.core.primitive import OPERATIONS, default_platform
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def explain_choice(
@@ -25,10 +27,15 @@ def explain_choice(
       platform: "cpu", "cuda", "rocm" or "tpu"; the default is the one JAX would run on.
 
     Raises:
+      ValueError: no such platform.
       NotImplementedError: an implementation that was asked for by name does not run on that
         platform.
     """
-    platform = platform or _default_platform()
+    platform = platform or default_platform()
+    if platform not in PLATFORMS:
+        raise ValueError(
+            f"explain_choice: platform must be one of {', '.join(PLATFORMS)}; got {platform!r}"
+        )
     jaxpr = jax.make_jaxpr(fn)(*args, **kwargs)
     choices = []
     for eqn in _equations(jaxpr.jaxpr):
@@ -36,14 +43,6 @@ def explain_choice(
             avals = [var.aval for var in eqn.invars]
             choices.append(operation.choose(avals, platform, **eqn.params)[1])
     return choices
-
-
-def _default_platform() -> str:
-    """The name that lowering uses: JAX calls both kinds of GPU "gpu"."""
-    if (backend := jax.default_backend()) != "gpu":
-        return backend
-    version = jax.devices()[0].client.platform_version.lower()
-    return "rocm" if "rocm" in version else "cuda"
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:

@@ -14,8 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
+from jax.sharding import AxisType, NamedSharding
 
 from jconv.core.dispatch import Implementation, candidates, choose, refusal
 
@@ -75,10 +77,23 @@ class Operation:
         return implementation if any(row.name == implementation for row in self.table) else None
 
     def choose(
-        self, avals: Sequence[Any], platform: str, *, implementation: str | None, **static: Any
+        self,
+        avals: Sequence[Any],
+        platform: str,
+        *,
+        implementation: str | None,
+        split: bool = False,
+        **static: Any,
     ):
-        """The row that computes a call on `platform`, and the `Choice` that explains it."""
-        return choose(self.name, self.table, avals, static, platform=platform, name=implementation)
+        """The row that computes a call on `platform`, and the `Choice` that explains it.
+
+        Args:
+          split: whether XLA splits the program over several devices.
+        """
+        return choose(
+            self.name, self.table, avals, static,
+            platform=platform, name=implementation, split=split,
+        )  # fmt: skip
 
     def _type_of(self, *avals, implementation, **static):
         out = jax.make_jaxpr(lambda *args: self.table[-1].body(*args, **static))(*avals).out_avals
@@ -86,7 +101,9 @@ class Operation:
 
     def _lower(self, ctx, *args, platform, implementation, **static):
         platform = platform or _platform(ctx)
-        row, _ = self.choose(ctx.avals_in, platform, implementation=implementation, **static)
+        row, _ = self.choose(
+            ctx.avals_in, platform, implementation=implementation, split=_split(ctx), **static
+        )
         body = functools.partial(row.body, **static)
         return mlir.lower_fun(body, multiple_results=self.primitive.multiple_results)(ctx, *args)
 
@@ -118,14 +135,45 @@ class Operation:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _evaluate(primitive, static, *args):
-    """Evaluation outside jit, compiled once for each type of the arguments."""
-    return primitive.bind(*args, **dict(static))
+    """Evaluation outside jit, compiled once for each type of the arguments.
+
+    Under `jax.disable_jit` and `jax.debug_nans`, which runs a function again without jit to find
+    the NaN, this is called with arrays: then the chosen body runs, operation by operation.
+    """
+    if any(isinstance(arg, Tracer) for arg in args):
+        return primitive.bind(*args, **dict(static))
+    operation, static = OPERATIONS[primitive], dict(static)
+    row, _ = operation.choose([jax.typeof(arg) for arg in args], default_platform(), **static)
+    del static["implementation"]
+    return row.body(*args, **static)
+
+
+def default_platform() -> str:
+    """Where JAX runs by default, by lowering's names: JAX itself calls both kinds of GPU "gpu"."""
+    if (backend := jax.default_backend()) != "gpu":
+        return backend
+    version = jax.devices()[0].client.platform_version.lower()
+    return "rocm" if "rocm" in version else "cuda"
 
 
 def _platform(ctx) -> str:
     """What a rule that is registered for all platforms is lowered for; "any": for several."""
     platforms = ctx.platforms or ctx.module_context.platforms
     return platforms[0] if len(platforms) == 1 else "any"
+
+
+def _split(ctx) -> bool:
+    """Whether XLA splits the program over several devices, on some axis of the mesh at least."""
+    context = ctx.module_context.axis_context
+    if hasattr(context, "manual_axes"):  # inside shard_map
+        return set(context.manual_axes) != set(context.mesh.axis_names)
+    return getattr(context, "num_devices", 1) > 1
+
+
+def explicit_sharding(aval: Any) -> NamedSharding | None:
+    """The sharding that is part of the type on a mesh with explicit axes, elsewhere None."""
+    sharding = aval.sharding
+    return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
 
 
 def _align(args):

@@ -128,16 +128,17 @@ class Conv(nnx.Module):
         padding, mode = self._padding()
         y = conv(
             x, kernel, bias, stride=self.strides, padding=padding, padding_mode=mode,
-            dilation=self.kernel_dilation, input_dilation=self.input_dilation, groups=self.feature_group_count, precision=self.precision,
+            dilation=self.kernel_dilation, input_dilation=self.input_dilation,
+            groups=self.feature_group_count, precision=self.precision,
             preferred_element_type=self.preferred_element_type, implementation=self.implementation,
         )  # fmt: skip
         return y.reshape(*batch, *y.shape[1:])
 
     def _padding(self) -> tuple[Padding, str]:
         """Flax's words for a mode stand for padding that is half the kernel on each side."""
-        if self.padding not in FLAX_MODES:
-            return self.padding, self.padding_mode
-        return centred(self.kernel_size, self.kernel_dilation), FLAX_MODES[self.padding]
+        if isinstance(self.padding, str) and (mode := FLAX_MODES.get(self.padding)):
+            return centred(self.kernel_size, self.kernel_dilation), mode
+        return self.padding, self.padding_mode
 
 
 class ConvTranspose(nnx.Module):

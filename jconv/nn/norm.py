@@ -1,14 +1,20 @@
-"""Normalisation layers: parameters and running statistics, and one call to `jconv.ops.norm`."""
+"""Batch normalisation as a layer, and what the layers of all norms share.
+
+Parameters and running statistics, and one call to `jconv.ops.norm`. As in Flax, `promote_dtype`
+brings the input and the parameters to one dtype, which is also that of the output; statistics are
+computed in float32 or wider, whatever it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
 from jconv.ops import batch_norm, normalize, running_average
@@ -22,13 +28,16 @@ class BatchNorm(nnx.Module):
     """Batch normalisation of x (..., num_features) over every axis but `axis`.
 
     As `flax.nnx.BatchNorm`: parameters scale and bias, statistics mean and var (`nnx.BatchStat`,
-    float32, biased variance), all (num_features,). The output has the dtype of x unless `dtype` is
-    given. Training uses the statistics of the batch and moves the running ones; evaluation
-    (`use_running_average=True`, `model.eval()` or `nnx.view`) uses the running ones.
+    float32), all (num_features,). Training uses the statistics of the batch and moves the running
+    ones; evaluation (`use_running_average=True`, `model.eval()` or `nnx.view`) uses the running
+    ones. `torch.nn.BatchNorm2d(C, momentum=0.1)` is `BatchNorm(C, momentum=0.9, correction=1)`.
 
     Args:
       momentum: of the running statistics: new = momentum * old + (1 - momentum) * batch. PyTorch's
         momentum is 1 - momentum here.
+      correction: the running variance is that of sums over n - correction numbers: 0 keeps the
+        biased one, as Flax does, 1 the unbiased one, as PyTorch does. The batch is normalised by
+        the biased one in all of them.
       axis_name: mapped axis over whose devices the statistics are taken (`pmap`, `shard_map`).
         Under `jit` with a sharded batch they are global without it.
       use_fast_variance: accepted for Flax's sake and has no effect: the variance is always taken in
@@ -58,24 +67,18 @@ class BatchNorm(nnx.Module):
         axis_name: str | tuple[str, ...] | None = None,
         axis_index_groups: None = None,
         use_fast_variance: bool = True,
+        promote_dtype: Callable[..., Any] = flax_promote_dtype,
+        correction: int = 0,
         rngs: nnx.Rngs,
         bias_metadata: Mapping[str, Any] = NONE,
         scale_metadata: Mapping[str, Any] = NONE,
     ):
-        if axis_index_groups is not None:
-            raise ValueError(
-                "BatchNorm: axis_index_groups is not supported, statistics are those of all "
-                f"devices along axis_name; got axis_index_groups={axis_index_groups}"
-            )
+        refuse_groups("BatchNorm", axis_index_groups)
         shape = (num_features,)
         self.mean = nnx.BatchStat(jnp.zeros(shape, jnp.float32))
         self.var = nnx.BatchStat(jnp.ones(shape, jnp.float32))
-        self.scale = nnx.data(None)
-        self.bias = nnx.data(None)
-        if use_scale:
-            self.scale = nnx.Param(scale_init(rngs.params(), shape, param_dtype), **scale_metadata)
-        if use_bias:
-            self.bias = nnx.Param(bias_init(rngs.params(), shape, param_dtype), **bias_metadata)
+        self.scale = parameter(use_scale, scale_init, shape, param_dtype, scale_metadata, rngs)
+        self.bias = parameter(use_bias, bias_init, shape, param_dtype, bias_metadata, rngs)
         self.num_features = num_features
         self.use_running_average = use_running_average
         self.axis = axis
@@ -86,6 +89,8 @@ class BatchNorm(nnx.Module):
         self.use_bias = use_bias
         self.use_scale = use_scale
         self.axis_name = axis_name
+        self.promote_dtype = promote_dtype
+        self.correction = correction
 
     def __call__(
         self,
@@ -100,24 +105,53 @@ class BatchNorm(nnx.Module):
                 f"BatchNorm: x must have num_features={self.num_features} channels on axis "
                 f"{self.axis}; got x {x.shape}"
             )
-        x = jnp.moveaxis(x, self.axis, -1).astype(self.dtype or x.dtype)
-        scale = None if self.scale is None else self.scale[...]
-        bias = None if self.bias is None else self.bias[...]
+        mean, var = self.mean[...], self.var[...]
+        x, _, _, scale, bias = self.promote_dtype(
+            (x, mean, var, value_of(self.scale), value_of(self.bias)), dtype=self.dtype
+        )
+        x = jnp.moveaxis(x, self.axis, -1)
         if self.use_running_average if use_running_average is None else use_running_average:
-            y = normalize(x, self.mean[...], self.var[...], scale, bias, epsilon=self.epsilon)
+            y = normalize(x, mean, var, scale, bias, epsilon=self.epsilon)
         else:
             mask = None if mask is None else jnp.moveaxis(_like(mask, x), self.axis, -1)
-            y, mean, variance = batch_norm(
-                x, scale, bias, epsilon=self.epsilon, axis_name=self.axis_name, mask=mask
-            )
-            self.mean[...] = running_average(self.mean[...], mean, self.momentum)
-            self.var[...] = running_average(self.var[...], variance, self.momentum)
+            y, new_mean, new_var = batch_norm(
+                x, scale, bias, epsilon=self.epsilon, axis_name=self.axis_name, mask=mask,
+                correction=self.correction,
+            )  # fmt: skip
+            self.mean[...] = running_average(mean, new_mean, self.momentum)
+            self.var[...] = running_average(var, new_var, self.momentum)
         return jnp.moveaxis(y, -1, self.axis)
 
     def set_view(self, use_running_average: bool | None = None) -> None:
         """What `nnx.view(model, use_running_average=...)` calls."""
         if use_running_average is not None:
             self.use_running_average = use_running_average
+
+
+def parameter(
+    used: bool,
+    init: Initializer,
+    shape: tuple[int, ...],
+    dtype: Any,
+    metadata: Mapping[str, Any],
+    rngs: nnx.Rngs,
+) -> Any:
+    """A parameter, or None as data where a layer goes without."""
+    return nnx.Param(init(rngs.params(), shape, dtype), **metadata) if used else nnx.data(None)
+
+
+def value_of(variable: Any) -> jax.Array | None:
+    """The array in a variable that may be None."""
+    return None if variable is None else variable[...]
+
+
+def refuse_groups(layer: str, axis_index_groups: Any) -> None:
+    """Raises a ValueError for Flax's groups of devices."""
+    if axis_index_groups is not None:
+        raise ValueError(
+            f"{layer}: axis_index_groups is not supported, statistics are those of all devices "
+            f"along axis_name; got axis_index_groups={axis_index_groups}"
+        )
 
 
 def _like(mask, x):

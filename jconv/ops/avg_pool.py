@@ -13,6 +13,8 @@ are taken in float32:
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,7 @@ from jax import lax
 from jconv.core import Implementation, Operation, linear, one_body
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import fold, pooling_window, transposed_by, xla_window
-from jconv.window import Padding, PerAxis
+from jconv.window import Padding, PerAxis, resolve_padding
 
 
 def avg_pool(
@@ -45,26 +47,35 @@ def avg_pool(
 
     Raises:
       ValueError: arguments that don't fit each other, a divisor of 0, or an x that is not floating
-        point or complex.
+        point or complex: a mean of integers is not one.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise ValueError(
-            "avg_pool: x must be floating point or complex, a mean of integers is not one; got x "
-            f"of {x.dtype}"
-        )
+    return window_mean(
+        "avg_pool", jnp.asarray(x), window, stride, padding, ceil_mode,
+        count_include_pad=count_include_pad, divisor_override=divisor_override,
+        implementation=implementation,
+    )  # fmt: skip
+
+
+def window_mean(
+    op, x, window, stride, padding, ceil_mode, *, count_include_pad=True, divisor_override=None,
+    implementation=None,
+):  # fmt: skip
+    """`avg_pool`, with the errors of `op`."""
     if divisor_override is not None and divisor_override == 0:
-        raise ValueError("avg_pool: divisor_override must not be 0; got divisor_override=0")
-    win = pooling_window("avg_pool", x, window, stride, padding, 1, ceil_mode)
-    if divisor_override is None:
-        plain = pooling_window("avg_pool", x, window, stride, padding, 1, False)
-        divisor = _counts(win, plain.pads if count_include_pad else ((0, 0),) * len(win.size))
-    else:
-        divisor = np.asarray(divisor_override)
+        raise ValueError(f"{op}: divisor_override must not be 0; got divisor_override=0")
+    win = pooling_window(
+        op, x, window, stride, padding, 1, ceil_mode, kind="floating-point or complex numbers"
+    )
     dtype = at_least_float32(x.dtype)
     y = window_sum(x, window=win, dtype=dtype, implementation=implementation)
-    return (y / divisor.astype(dtype)).astype(x.dtype)
+    if divisor_override is not None:
+        return (y / np.asarray(divisor_override, dtype)).astype(x.dtype)
+    pads = resolve_padding(padding, win.input, win.extent, win.stride, op)
+    counted = pads if count_include_pad else ((0, 0),) * len(win.size)
+    if win.pads == counted:  # every window lies inside what counts
+        return (y / np.asarray(math.prod(win.size), dtype)).astype(x.dtype)
+    return (y / _counts(win, counted, dtype)).astype(x.dtype)
 
 
 def _window_sum_xla(x, *, window, dtype):
@@ -108,15 +119,16 @@ linear(window_sum, transposed_by(spread))
 linear(spread, transposed_by(window_sum))
 
 
-def _counts(window, pads):
+def _counts(window, pads, dtype):
     """How many pixels of the image with `pads` each window holds, at least 1: 1 P Q 1."""
-    counts = np.ones((1,) * (len(pads) + 2), np.int64)
+    counts, ndim = jnp.ones((), dtype), len(pads) + 2
     axes = zip(
         window.input, window.size, window.output, window.stride, window.pads, pads, strict=True
     )
     for axis, (n, size, p, s, (before, _), (lo, hi)) in enumerate(axes, 1):
         start = np.arange(p) * s - before
         held = np.minimum(start + size, n + hi) - np.maximum(start, -lo)
-        shape = [p if a == axis else 1 for a in range(counts.ndim)]
-        counts = counts * np.maximum(held, 0).reshape(shape)
-    return np.maximum(counts, 1)
+        shape = [p if a == axis else 1 for a in range(ndim)]
+        # Windows without a pixel have the sum 0, whatever it is divided by.
+        counts = counts * np.maximum(held, 1).astype(dtype).reshape(shape)
+    return counts

@@ -88,9 +88,10 @@ def conv(
     w = jnp.flip(w, range(len(spatial))) if flip else w
     dtype = jnp.dtype(preferred_element_type or x.dtype)
     y = forward(
-        x, w, window=window, dtype=dtype, precision=precision, implementation=implementation
-    )
-    return y if b is None else y + b.astype(dtype)
+        x, w, window=window, dtype=dtype, precision=precision, out_sharding=None,
+        implementation=implementation,
+    )  # fmt: skip
+    return _plus(y, b)
 
 
 def conv_transpose(
@@ -132,9 +133,15 @@ def conv_transpose(
         dilation=dilation, groups=groups,
     )  # fmt: skip
     x = input_grad(
-        y, w, window=window, dtype=y.dtype, precision=precision, implementation=implementation
-    )
-    return x if b is None else x + b
+        y, w, window=window, dtype=y.dtype, precision=precision, out_sharding=None,
+        implementation=implementation,
+    )  # fmt: skip
+    return _plus(x, b)
+
+
+def _plus(y, b):
+    """y + b, where there is one, without promoting ranks or dtypes."""
+    return y if b is None else y + b.astype(y.dtype).reshape((1,) * (y.ndim - 1) + b.shape)
 
 
 def _arrays(image, w, b):

@@ -14,6 +14,16 @@ def at_least_float32(dtype: Any) -> Any:
 
 
 def wider(a: Any, b: Any) -> Any:
-    """The smallest dtype that holds both, by JAX's standard rules, whatever the user's setting."""
+    """The smallest dtype that holds both, by JAX's standard rules, whatever the user's setting.
+
+    JAX has no rule for float8 beside another dtype: it counts as float16, which holds its numbers.
+    """
+    a, b = jnp.dtype(a), jnp.dtype(b)
+    if a != b:
+        a, b = (jnp.dtype(jnp.float16) if _is_float8(dtype) else dtype for dtype in (a, b))
     with jax.numpy_dtype_promotion("standard"):
         return jnp.promote_types(a, b)
+
+
+def _is_float8(dtype: Any) -> bool:
+    return dtype.itemsize == 1 and jnp.issubdtype(dtype, jnp.floating)

@@ -1,48 +1,26 @@
-"""Max pooling: an integer argmax, and linear operations at the argmax.
+"""Max and min pooling: the largest, or smallest, pixel of each window.
 
     y[n, p, q, c] = max over r, s of x[n, p*stride + r*dilation - lo, q*stride + s*dilation - lo, c]
 
 Shapes (any number of spatial axes; written for two): x N H W C, y N P Q C, window R S.
 
-The argmax `tap` (which of the R*S pixels won; the first of equals; NaN wins and stays) has no
-derivative. At the argmax the pooling is a gather, linear in x, whose transpose is a scatter. These
-two, each the transpose of the other, give every derivative of any order in both modes, for every
-stride, dilation and ceil_mode, and the same numbers in every run where windows hold at most 64
-pixels (no atomic sums):
-
-    take       y = T x     [N HW C] -> [N PQ C]     T has a single 1 per row, at the winner
-    put        dx = T' dy  [N PQ C] -> [N HW C]
+Away from ties the pooling is a gather at the winners. At a tie there is a choice of subgradient,
+the first winner alone (`winner.py`) or all winners alike (`tied.py`), each exact to any order and
+the same in every run. A minimum is the maximum of the order turned round.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.interpreters import ad
 
-from jconv.core import Implementation, Operation, linear
-from jconv.ops.dtypes import at_least_float32
-from jconv.ops.pooling import (
-    first_inside,
-    fold,
-    pixels,
-    pooling_window,
-    position,
-    tap_at,
-    taps,
-    transposed_by,
-    unpixels,
-    xla_window,
-)
+from jconv.ops.pooling import check_positions, pooling_window, position
+from jconv.ops.tied import largest_tied
+from jconv.ops.winner import largest, largest_and_tap
 from jconv.window import Padding, PerAxis
 
-# The shifted bodies write one slice per tap into the program: beyond this, compiling takes seconds.
-MOST_TAPS = 64
+TIES = ("first", "shared")
 
 
 def max_pool(
@@ -54,12 +32,13 @@ def max_pool(
     dilation: PerAxis = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    ties: str = "first",
     implementation: str | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """The largest pixel of each window of x (N, *spatial, C): y (N, *output, C).
 
-    The gradient goes to the first of equal pixels in row-major order. A NaN in a window is its
-    maximum. A window that holds padding alone is -inf (the smallest integer for integers).
+    A NaN in a window is its maximum. A window that holds padding alone is -inf (the smallest
+    integer for integers).
 
     Args:
       window: pixels per axis.
@@ -70,7 +49,10 @@ def max_pool(
       ceil_mode: lets the last window hang over the end, if it starts inside the input or its left
         padding (PyTorch).
       return_indices: also returns int32 (N, *output, C), each winner's row-major position in the
-        unpadded image (PyTorch); -1 for a window that holds padding alone.
+        unpadded image (PyTorch); -1 for a window that holds padding alone. Of equal pixels, and of
+        several NaN, it is the first.
+      ties: which of equal pixels the gradient goes to: the "first" in row-major order, or all of
+        them, in equal parts that are "shared".
       implementation: None takes the table's choice (see `jconv.explain_choice`); a name runs that
         one or raises.
 
@@ -80,165 +62,53 @@ def max_pool(
     """
     x = jnp.asarray(x)
     win = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
+    return _max_pool("max_pool", x, win, ties, return_indices, implementation)
+
+
+def min_pool(
+    x: jax.Array,
+    window: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = "VALID",
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    ties: str = "first",
+    implementation: str | None = None,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """The smallest pixel of each window of x (N, *spatial, C): y (N, *output, C).
+
+    A NaN in a window is its minimum. A window that holds padding alone is inf (the largest integer
+    for integers). Arguments and indices as in `max_pool`.
+
+    Raises:
+      ValueError, NotImplementedError: as `max_pool`.
+    """
+    x = jnp.asarray(x)
+    win = pooling_window("min_pool", x, window, stride, padding, dilation, ceil_mode)
+    y = _max_pool("min_pool", _reversed(x), win, ties, return_indices, implementation)
+    return (_reversed(y[0]), y[1]) if isinstance(y, tuple) else _reversed(y)
+
+
+def _max_pool(op, x, window, ties, return_indices, implementation):
+    if ties not in TIES:
+        raise ValueError(f'{op}: ties must be "first" or "shared"; got {ties!r}')
+    check_positions(op, window.input)
+    value = largest if ties == "first" else largest_tied
     if not return_indices:
-        return largest(x, window=win, implementation=implementation)
-    y, tap = largest_and_tap(x, window=win, implementation=largest_and_tap.offers(implementation))
-    return y, position(tap, win)
+        return value(x, window=window, implementation=implementation)
+    if ties == "first":
+        y, tap = largest_and_tap(x, window=window, implementation=implementation)
+    else:
+        name = largest_and_tap.offers(implementation)
+        y = value(x, window=window, implementation=implementation)
+        _, tap = largest_and_tap(lax.stop_gradient(x), window=window, implementation=name)
+    return y, position(tap, window)
 
 
-# The winner of each window
-
-
-def _largest_shifted(x, *, window):
-    return functools.reduce(
-        jnp.maximum, (pixels(x, tap, window, _least(x.dtype)) for tap in taps(window))
-    )
-
-
-def _largest_xla(x, *, window):
-    return lax.reduce_window(x, _least(x.dtype), lax.max, **xla_window(window))
-
-
-def _largest_and_tap_shifted(x, *, window):
-    kind = _tap_dtype(window)
-    first, *others = taps(window)
-    best = pixels(x, first, window, _least(x.dtype))
-    winner = jnp.zeros(best.shape, kind)
-    for t, tap in enumerate(others, 1):
-        pixel = pixels(x, tap, window, _least(x.dtype))
-        wins = _beats(pixel, best)
-        best, winner = jnp.where(wins, pixel, best), jnp.where(wins, kind(t), winner)
-    # Where all pixels are as small as the padding, a tap that reads padding may have come first.
-    return best, jnp.where(best == _least(x.dtype), first_inside(window).astype(kind), winner)
-
-
-def _largest_and_tap_xla(x, *, window):
-    """One reduction over pairs (pixel, its position): of equals the first position wins."""
-    at = lax.broadcasted_iota(jnp.int32, (1, *window.input, 1), 1)
-    for axis, n in enumerate(window.input[1:], 2):
-        at = at * n + lax.broadcasted_iota(jnp.int32, at.shape, axis)
-
-    def larger(a, b):
-        first = _beats(a[0], b[0]) | (~_beats(b[0], a[0]) & (a[1] <= b[1]))
-        return jnp.where(first, a[0], b[0]), jnp.where(first, a[1], b[1])
-
-    nothing = (_least(x.dtype), np.int32(2**31 - 1))
-    pairs = (x, jnp.broadcast_to(at, x.shape))
-    y, at = lax.reduce_window(pairs, nothing, larger, **xla_window(window))
-    return y, tap_at(at, window).astype(_tap_dtype(window))
-
-
-def _beats(a, b):
-    """a is larger, or the first NaN."""
-    return (
-        (a > b) | (jnp.isnan(a) & ~jnp.isnan(b)) if jnp.issubdtype(a.dtype, jnp.floating) else a > b
-    )
-
-
-# The linear operations
-
-
-def _take_shifted(x, tap, *, window, dtype):
-    zero = jnp.zeros((), x.dtype)
-    total = jnp.zeros(tap.shape, x.dtype)
-    for t, offsets in enumerate(taps(window)):
-        total += jnp.where(tap == t, pixels(x, offsets, window, zero), zero)
-    return total.astype(dtype)
-
-
-def _put_shifted(dy, tap, *, window, dtype):
-    dy = dy.astype(at_least_float32(dy.dtype))
-    zero = jnp.zeros((), dy.dtype)
-    total = jnp.zeros((tap.shape[0], *window.input, tap.shape[-1]), dy.dtype)
-    for t, offsets in enumerate(taps(window)):
-        total += unpixels(jnp.where(tap == t, dy, zero), offsets, window)
-    return total.astype(dtype)
-
-
-def _take_gather(x, tap, *, window, dtype):
-    n, c = tap.shape[0], tap.shape[-1]
-    at = position(tap, window).reshape(n, math.prod(window.output), c)
-    flat = x.reshape(n, math.prod(window.input), c)
-    winners = jnp.take_along_axis(flat, jnp.maximum(at, 0), axis=1)
-    return jnp.where(at >= 0, winners, 0).reshape(tap.shape).astype(dtype)
-
-
-def _put_scatter(dy, tap, *, window, dtype):
-    n, c = tap.shape[0], tap.shape[-1]
-    at = position(tap, window).reshape(n, math.prod(window.output), c)
-    dx = jnp.zeros((n, math.prod(window.input), c), at_least_float32(dy.dtype))
-    rows, channels = jnp.arange(n)[:, None, None], jnp.arange(c)
-    dy = jnp.where(at >= 0, dy.reshape(at.shape), 0).astype(dx.dtype)
-    dx = dx.at[rows, jnp.maximum(at, 0), channels].add(dy)
-    return dx.reshape(n, *window.input, c).astype(dtype)
-
-
-def _too_many_taps(*avals, window, **static):
-    taps = math.prod(window.size)
-    return f"only windows of at most {MOST_TAPS} pixels, got {taps}" if taps > MOST_TAPS else None
-
-
-def _table(shifted, direct):
-    return (Implementation("shifted", shifted, _too_many_taps), Implementation("direct", direct))
-
-
-largest = Operation(
-    "max_pool",
-    (
-        Implementation("lax", _largest_xla, by_name_only=True, inline=True),
-        *_table(_largest_shifted, _largest_xla),
-    ),
-    fold=lambda *a, **k: fold(largest, *a, **k),
-)
-largest_and_tap = Operation(
-    "max_pool_argmax", _table(_largest_and_tap_shifted, _largest_and_tap_xla),
-    multiple_results=True, fold=lambda *a, **k: fold(largest_and_tap, *a, **k),
-)  # fmt: skip
-take = Operation(
-    "pool_take", _table(_take_shifted, _take_gather), fold=lambda *a, **k: fold(take, *a, **k)
-)
-put = Operation(
-    "pool_put", _table(_put_shifted, _put_scatter), fold=lambda *a, **k: fold(put, *a, **k)
-)
-
-# Derivatives. `dtype` is that of the result: a transpose gives back the dtype of what it is the
-# gradient of.
-
-
-def _largest_jvp(primals, tangents, *, window, implementation):
-    (x,), (dx,) = primals, tangents
-    y, tap = largest_and_tap(
-        x, window=window, implementation=largest_and_tap.offers(implementation)
-    )
-    return y, _take_tangent(dx, tap, window, implementation)
-
-
-def _largest_and_tap_jvp(primals, tangents, *, window, implementation):
-    (x,), (dx,) = primals, tangents
-    y, tap = largest_and_tap(x, window=window, implementation=implementation)
-    return (y, tap), (
-        _take_tangent(dx, tap, window, implementation),
-        np.zeros(tap.shape, jax.dtypes.float0),
-    )
-
-
-def _take_tangent(dx, tap, window, implementation):
-    dx = ad.instantiate_zeros(dx)
-    if dx.dtype == jax.dtypes.float0:
-        return np.zeros(tap.shape, jax.dtypes.float0)
-    return take(dx, tap, window=window, dtype=dx.dtype, implementation=take.offers(implementation))
-
-
-ad.primitive_jvps[largest.primitive] = _largest_jvp
-ad.primitive_jvps[largest_and_tap.primitive] = _largest_and_tap_jvp
-linear(take, transposed_by(put), data=1)
-linear(put, transposed_by(take), data=1)
-
-
-def _least(dtype):
-    return np.array(-np.inf if jnp.issubdtype(dtype, jnp.floating) else np.iinfo(dtype).min, dtype)
-
-
-def _tap_dtype(window):
-    """One byte where it can count the taps: the residual that the gradient keeps."""
-    return np.uint8 if math.prod(window.size) <= 256 else np.int32
+def _reversed(x):
+    """x in reversed order, without overflow: of integers -x - 1, whose bits are those of x turned
+    over.
+    """
+    return -x if jnp.issubdtype(x.dtype, jnp.floating) else ~x

@@ -1,4 +1,4 @@
-"""What max and average pooling share: which pixels a tap of a window reads, and how vmap folds.
+"""What the poolings share: checks, which pixels a tap of a window reads, and how vmap folds.
 
 Shapes (any number of spatial axes; written for two): x N H W C, y N P Q C, window R S. A *tap* is
 one of the R*S pixels of a window, row-major; a *position* is a pixel of the image, row-major.
@@ -16,21 +16,75 @@ from jax import lax
 
 from jconv.window import Window, per_axis
 
+KINDS = {
+    "numbers": lambda dtype: jnp.issubdtype(dtype, jnp.number),
+    "real numbers": lambda dtype: (
+        jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+    ),
+    "floating-point numbers": lambda dtype: jnp.issubdtype(dtype, jnp.floating),
+    "floating-point or complex numbers": lambda dtype: jnp.issubdtype(dtype, jnp.inexact),
+}
 
-def pooling_window(op, x, window, stride, padding, dilation, ceil_mode):
-    if x.ndim < 3:
-        raise ValueError(
-            f"{op}: x must be (N, *spatial, C) with one or more spatial axes; got x {x.shape}"
-        )
-    if not jnp.issubdtype(x.dtype, jnp.number) or (op == "max_pool" and jnp.iscomplexobj(x)):
-        raise ValueError(
-            f"{op}: x must hold {'real ' * (op == 'max_pool')}numbers; got x {x.shape} of {x.dtype}"
-        )
+
+def pooling_window(op, x, window, stride, padding, dilation, ceil_mode, *, kind="real numbers"):
+    """The window of a call on x (N, *spatial, C), which must hold numbers of a kind (`KINDS`)."""
+    check_image(op, x, kind)
     size = per_axis(window, x.ndim - 2, "window", op)
     return Window.of(
         x.shape[1:-1], size, stride=size if stride is None else stride, padding=padding,
         dilation=dilation, ceil_mode=ceil_mode, op=op,
     )  # fmt: skip
+
+
+def check_image(op, x, kind, name="x"):
+    if x.ndim < 3:
+        raise ValueError(
+            f"{op}: {name} must be (N, *spatial, C) with one or more spatial axes; got {name} "
+            f"{x.shape}"
+        )
+    if not KINDS[kind](x.dtype):
+        raise ValueError(f"{op}: {name} must hold {kind}; got {name} {x.shape} of {x.dtype}")
+
+
+def check_positions(op, spatial):
+    """Positions are int32; the sizes that jax.export leaves open can't be compared."""
+    known = all(isinstance(n, int) for n in spatial)
+    if known and math.prod(spatial) > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"{op}: an image must have fewer than 2**31 pixels, whose positions are int32; got "
+            f"spatial axes {tuple(spatial)}"
+        )
+
+
+def check_not_empty(op, x):
+    if 0 in x.shape[1:-1]:
+        raise ValueError(
+            f"{op}: every spatial axis must have a pixel; got x {x.shape}, (N, *spatial, C)"
+        )
+
+
+def least(dtype):
+    """The identity of maxima: -inf, or the smallest integer."""
+    return np.array(-np.inf if jnp.issubdtype(dtype, jnp.floating) else np.iinfo(dtype).min, dtype)
+
+
+def beats(a, b):
+    """a is larger, or the first NaN."""
+    return (
+        (a > b) | (jnp.isnan(a) & ~jnp.isnan(b)) if jnp.issubdtype(a.dtype, jnp.floating) else a > b
+    )
+
+
+def first_largest(candidates):
+    """The largest of tuples (array, arrays that belong to it), entry by entry, the first of equals.
+
+    By selection, so its transpose is one too.
+    """
+    best, *others = candidates
+    for other in others:
+        wins = beats(lax.stop_gradient(other[0]), lax.stop_gradient(best[0]))
+        best = tuple(jnp.where(wins, b, a) for a, b in zip(best, other, strict=True))
+    return best
 
 
 def fold(op, size, args, mapped, **static):

@@ -55,6 +55,11 @@ def test_keyword_arguments_and_names():
     assert (choice.implementation, choice.requested) == ("named", "named")
 
 
+def test_unknown_platform():
+    with pytest.raises(ValueError, match="platform must be one of cpu, cuda, rocm, tpu; got 'gpu'"):
+        jconv.explain_choice(lambda x: first(x, by=1), EVEN, platform="gpu")
+
+
 def test_a_named_row_that_cannot_run_raises():
     with pytest.raises(
         NotImplementedError, match="'elsewhere' can't compute this call: only on cuda"

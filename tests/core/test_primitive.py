@@ -66,6 +66,16 @@ def test_a_row_of_another_platform_raises_when_lowered():
         op(x, by=1, implementation="elsewhere")
 
 
+@pytest.mark.parametrize("mode", [jax.disable_jit, lambda: jax.debug_nans(True)])
+def test_without_jit(mode):
+    """The chosen row runs by itself."""
+    nans = x * np.nan
+    with mode():
+        np.testing.assert_array_equal(op(x, by=2), x * 20)
+    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+        jax.block_until_ready(op(nans, by=2))
+
+
 def test_unknown_implementation():
     with pytest.raises(ValueError, match="primitive_scale: implementation must be None or one of"):
         op(x, by=1, implementation="fastest")

@@ -35,6 +35,24 @@ def test_is_flax_batch_norm(kwargs, key):
     assert ours(x).dtype == expected.dtype
 
 
+def test_input_and_parameters_meet_in_one_dtype():
+    """As in Flax: bfloat16 with float32 statistics is float32, unless dtype says otherwise."""
+    x = jnp.ones((2, 4), jnp.bfloat16)
+    with jax.numpy_dtype_promotion("standard"):
+        for dtype, expected in ((None, jnp.float32), (jnp.bfloat16, jnp.bfloat16)):
+            layers = [m(4, dtype=dtype, rngs=nnx.Rngs(0)) for m in (nn.BatchNorm, nnx.BatchNorm)]
+            assert [layer(x).dtype for layer in layers] == [expected, expected]
+
+
+def test_running_variance_of_pytorch(key):
+    """The unbiased one; what the batch is normalised by is not."""
+    x = jax.random.normal(key, (3, 2, 2, 4))
+    ours, plain = (nn.BatchNorm(4, momentum=0.9, correction=c, rngs=nnx.Rngs(0)) for c in (1, 0))
+    assert_close(ours(x), plain(x), terms=12)
+    assert_close(ours.var[...], 0.9 + 0.1 * jnp.var(x, (0, 1, 2), ddof=1), terms=12)
+    assert_close(plain.var[...], 0.9 + 0.1 * jnp.var(x, (0, 1, 2)), terms=12)
+
+
 def test_evaluation_changes_no_statistics(key):
     layer = nn.BatchNorm(3, use_running_average=True, rngs=nnx.Rngs(0))
     layer(jax.random.normal(key, (5, 3)))

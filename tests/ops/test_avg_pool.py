@@ -130,7 +130,11 @@ def test_the_named_implementation_ran():
     ("x", "options", "message"),
     [
         (jnp.zeros((5, 3)), {}, r"x must be \(N, \*spatial, C\) .*got x \(5, 3\)"),
-        (jnp.zeros((1, 5, 5, 3), jnp.int32), {}, r"x must be floating point or complex.*int32"),
+        (
+            jnp.zeros((1, 5, 5, 3), jnp.int32),
+            {},
+            r"x must hold floating-point or complex numbers; .*int32",
+        ),
         (jnp.zeros((1, 5, 5, 3)), {"divisor_override": 0}, r"divisor_override must not be 0"),
         (jnp.zeros((1, 5, 5, 3)), {"window": 6}, r"does not fit in an input of \(5, 5\)"),
         (jnp.zeros((1, 5, 5, 3)), {"padding": (1, -1)}, r"padding must not be negative"),

@@ -128,6 +128,77 @@ def test_gradient_of_low_precision_is_computed_in_float32(key):
         np.testing.assert_allclose(actual.astype(np.float32), expected, atol=3 / 256 * size)
 
 
+def test_masked_pixels_may_hold_anything(key):
+    """NaN where nothing counts stays there: not in the statistics, nor in the other pixels."""
+    x, scale, bias = arrays(key, (4, 3, 2))
+    mask = jnp.asarray([True, True, False, True])[:, None, None]
+    results = jconv.batch_norm(jnp.where(mask, x, jnp.nan), scale, bias, mask=mask)
+    expected = jconv.batch_norm(x[jnp.array([0, 1, 3])], scale, bias)
+    assert_close(results[0][jnp.array([0, 1, 3])], expected[0], terms=9)
+    jax.tree.map(functools.partial(assert_close, terms=9), results[1:], expected[1:])
+
+
+def test_correction(key):
+    """PyTorch's running variance divides by n - 1; y does not depend on it."""
+    x, scale, bias = arrays(key, SHAPES["images"])
+    y, mean, variance = jconv.batch_norm(x, scale, bias, correction=1)
+    plain = jconv.batch_norm(x, scale, bias)
+    np.testing.assert_array_equal(y, plain[0])
+    np.testing.assert_array_equal(mean, plain[1])
+    assert_close(variance, np.var(np.asarray(x, np.float64), (0, 1, 2), ddof=1), terms=60)
+    mask = jnp.arange(3)[:, None, None, None] < 2
+    masked = jconv.batch_norm(x, mask=mask, correction=1)[2]
+    assert_close(masked, np.var(np.asarray(x[:2], np.float64), (0, 1, 2), ddof=1), terms=40)
+    one = jconv.batch_norm(x[:1, :1, 0], correction=1)
+    np.testing.assert_array_equal(one[2], np.zeros(2))
+
+
+def test_across_a_mapped_axis(key):
+    """vmap's axes have names too."""
+    x, scale, bias = arrays(key, (4, 3, 2))
+    f = functools.partial(jconv.batch_norm, axis_name="d", correction=1)
+    y, mean, variance = jax.vmap(f, (0, None, None), axis_name="d")(x, scale, bias)
+    expected = jconv.batch_norm(x, scale, bias, correction=1)
+    assert_close(y, expected[0], terms=12)
+    assert_close(mean[2], expected[1], terms=12)
+    assert_close(variance[3], expected[2], terms=12)
+
+
+@pytest.mark.devices
+def test_unequal_batches_under_pmap(key):
+    """8 devices that count 0 to 3 of their 3 examples: all as for the counted ones in one batch."""
+    x, scale, bias = arrays(key, (8, 3, 2, 2))
+    counts = np.array([3, 0, 1, 2, 3, 3, 1, 2])
+    mask = np.arange(3) < counts[:, None]
+
+    def loss(y, mean, variance):
+        return jnp.sum(jnp.sin(y)) + jnp.sum(mean * variance)
+
+    def device(x, mask, scale, bias):
+        mask = mask[:, None, None]
+
+        def f(x, scale, bias):
+            y, mean, variance = jconv.batch_norm(
+                x, scale, bias, axis_name="d", mask=mask, correction=1
+            )
+            return loss(jnp.where(mask, y, 0), mean / 8, variance), (mean, variance)
+
+        grads, statistics = jax.grad(f, (0, 1, 2), has_aux=True)(x, scale, bias)
+        return grads[0], jax.lax.psum(grads[1:], "d"), statistics
+
+    dx, grads, statistics = jax.pmap(device, "d", in_axes=(0, 0, None, None))(x, mask, scale, bias)
+
+    def one(x, scale, bias):
+        y, mean, variance = jconv.batch_norm(x, scale, bias, correction=1)
+        return loss(y, mean, variance), (mean, variance)
+
+    expected, one_statistics = jax.grad(one, (0, 1, 2), has_aux=True)(x[mask], scale, bias)
+    assert_close(dx[mask], expected[0], terms=100)
+    np.testing.assert_array_equal(dx[~mask], np.zeros((9, 2, 2)))
+    for found, right in ((grads, expected[1:]), (statistics, one_statistics)):
+        jax.tree.map(lambda a, e: assert_close(a[5], e, terms=100), found, right)
+
+
 @pytest.mark.devices
 @pytest.mark.parametrize("masked", [False, True])
 def test_across_devices(masked, key):
@@ -194,8 +265,8 @@ X, C = jnp.zeros((4, 3, 2)), jnp.ones(2)
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((jnp.zeros(3), C, C), {}, r"x must be floating point \(N, \.\.\., C\); got x \(3,\)"),
-        ((X.astype(int), C, C), {}, r"x must be floating point .* of int32"),
+        ((jnp.zeros(3), C, C), {}, r"x must be \(N, \.\.\., C\) with at least 2 axes; got x"),
+        ((X.astype(int), C, C), {}, r"x must be floating point; got x \(4, 3, 2\) of int32"),
         (
             (X, jnp.ones(3), C),
             {},
@@ -206,6 +277,7 @@ X, C = jnp.zeros((4, 3, 2)), jnp.ones(2)
         ((X, C, C), {"epsilon": float("nan")}, r"epsilon must not be negative; got epsilon=nan"),
         ((X, C, C), {"mask": jnp.ones((4, 1, 1))}, r"mask must be booleans; got mask \(4, 1, 1\)"),
         ((X, C, C), {"mask": jnp.ones((4, 2), bool)}, r"mask \(4, 2\) does not broadcast to x"),
+        ((X, C, C), {"correction": -1}, r"correction must be at least 0; got correction=-1"),
         ((X, C, C), {"implementation": "x"}, r"implementation must be None or one of"),
     ],
 )
@@ -215,6 +287,6 @@ def test_says_what_is_wrong(arguments, options, message):
 
 
 def test_a_named_implementation_never_falls_back():
-    message = r"'lax' can't compute this call: neither axis_name nor mask; .* mask=\(4, 1, 1\)$"
+    message = r"'lax' can't compute this call: neither axis_name nor mask; .*, a mask$"
     with pytest.raises(NotImplementedError, match=message):
         jconv.batch_norm(X, C, C, mask=jnp.ones((4, 1, 1), bool), implementation="lax")

@@ -2,6 +2,9 @@
 
 All in float64, so the two differ by rounding alone. Several transformations share one compiled
 program where a wrong one would still be told apart: results are compared leaf by leaf.
+
+The operations with primitives and rules of their own run in every test; those that are composed of
+them run in `test_in_short`, and in all the others with `-m slow`.
 """
 
 from __future__ import annotations
@@ -18,13 +21,44 @@ from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 import jconv
-from tests.ops.operations import OPS
+from tests.ops import (
+    activations_losses_operations,
+    conv_variant_operations,
+    norm_operations,
+    operations,
+    pool_operations,
+    sampling_operations,
+)
 from tests.tolerance import epsilons
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-each_op = pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+CORE = operations.OPS
+FAMILIES = {
+    name: op
+    for family in (
+        activations_losses_operations,
+        conv_variant_operations,
+        norm_operations,
+        pool_operations,
+        sampling_operations,
+    )
+    for name, op in family.OPS.items()
+}
+OPS = CORE | FAMILIES
+
+
+def each(names):
+    return [pytest.param(n, marks=pytest.mark.slow if n in FAMILIES else ()) for n in names]
+
+
+@pytest.fixture
+def op(name):
+    return OPS[name]
+
+
+each_op = pytest.mark.parametrize("name", each(OPS))
 
 
 def same(program, op, *operands, tolerance=1e-10):
@@ -46,6 +80,26 @@ def grad(f, operands):
     return jax.grad(loss(f), tuple(range(len(operands))))
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_in_short(op):
+    """Both modes, both orders, remat and vmap in one program."""
+    operands = op.operands()
+    tangents = tuple(jnp.cos(a) for a in operands)
+    stacked = tuple(jnp.stack([a, jnp.tanh(a)]) for a in operands)
+
+    def program(f, operands, tangents, stacked):
+        g = grad(jax.checkpoint(f), operands)
+        return {
+            "jvp": jax.jvp(f, operands, tangents),
+            "grad": g(*operands),
+            "hvp": jax.jvp(grad(f, operands), operands, tangents)[1],
+            "vmap": jax.vmap(f, in_axes=-1)(*(jnp.moveaxis(a, 0, -1) for a in stacked)),
+            "vmap_of_grad": jax.vmap(g)(*stacked),
+        }
+
+    same(program, op, operands, tangents, stacked, tolerance=1e-9)
+
+
 @each_op
 def test_jit_and_eager(op):
     operands = op.operands()
@@ -54,6 +108,17 @@ def test_jit_and_eager(op):
         jax.tree.leaves(op.f(*operands)), jax.tree.leaves(jax.jit(op.f)(*operands)), strict=True
     ):
         np.testing.assert_allclose(eager, compiled, rtol=1e-12, atol=1e-12)
+
+
+@each_op
+def test_without_jit(op):
+    """Operation by operation, as `jax.debug_nans` runs a function again to find the NaN."""
+    operands = op.operands()
+    expected = jax.tree.leaves(jax.jit(grad(op.plain, operands))(*operands))
+    with jax.disable_jit():
+        actual = jax.tree.leaves(grad(op.f, operands)(*operands))
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-10)
 
 
 @each_op
@@ -189,9 +254,8 @@ def test_control_flow_and_remat(op):
     same(program, op, operands, stacked)
 
 
-@pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.linear])
-def test_linear_transpose(name):
-    op = OPS[name]
+@pytest.mark.parametrize("name", each(name for name, op in OPS.items() if op.linear))
+def test_linear_transpose(op):
     operands = op.operands()
 
     def program(f, *operands):
@@ -318,7 +382,7 @@ def test_dtypes(op, dtype):
 @pytest.mark.parametrize("examples", [0, 1])
 def test_number_of_examples(op, examples):
     operands = op.operands(examples=examples)
-    if examples or op is not OPS["batch_norm"]:
+    if examples or op is not CORE["batch_norm"]:
         same(lambda f, *a: (f(*a), grad(f, a)(*a)), op, *operands)
     else:
         y, mean, variance = op.f(*operands)
@@ -326,10 +390,9 @@ def test_number_of_examples(op, examples):
         assert mean.shape == variance.shape == (2,)
 
 
-@pytest.mark.parametrize("name", OPS)
-def test_axes_of_size_1(name):
+@pytest.mark.parametrize("name", CORE)
+def test_axes_of_size_1(name, op):
     """One pixel, one channel, one tap: nothing to broadcast by accident."""
-    op = OPS[name]
     if name == "max_pool" or name == "avg_pool":
         f = functools.partial(getattr(jconv, name), window=1)
         operands, expected = [jnp.full((1, 1, 1, 1), 2.0)], 2.0

@@ -44,14 +44,20 @@ def cotangent(shape) -> np.ndarray:
     return np.cos(np.arange(np.prod(shape, dtype=int)) * 1.7).reshape(shape)
 
 
+def constants(call):
+    """The arrays in arguments whose names begin with _, such as _random_samples: no gradient."""
+    given = (value for name, value in call["kwargs"].items() if name.startswith("_"))
+    return {f"a{value['array']}" for value in given if isinstance(value, dict)}
+
+
 def answer(request):
     """The results and gradients that a request asks for."""
     import torch
 
     call = json.loads(str(request["call"]))
     tensors = {k: torch.tensor(v) for k, v in request.items() if k != "call"}
-    for tensor in tensors.values():
-        tensor.requires_grad_(tensor.is_floating_point())
+    for name, tensor in tensors.items():
+        tensor.requires_grad_(tensor.is_floating_point() and name not in constants(call))
 
     def filled(value):
         if isinstance(value, dict) and set(value) == {"array"}:

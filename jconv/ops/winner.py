@@ -1,0 +1,188 @@
+"""The winner of each window: an integer argmax, and linear operations at the argmax.
+
+Shapes (any number of spatial axes; written for two): x N H W C, y N P Q C, window R S.
+
+The argmax `tap` (which of the R*S pixels won; the first of equals; NaN wins and stays) has no
+derivative. At the argmax the pooling is a gather, linear in x, whose transpose is a scatter. These
+two, each the transpose of the other, give every derivative of any order in both modes, for every
+stride, dilation and ceil_mode, and the same numbers in every run where windows hold at most 64
+pixels (no atomic sums):
+
+    take       y = T x     [N HW C] -> [N PQ C]     T has a single 1 per row, at the winner
+    put        dx = T' dy  [N PQ C] -> [N HW C]
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.interpreters import ad
+
+from jconv.core import Implementation, Operation, linear
+from jconv.ops.dtypes import at_least_float32
+from jconv.ops.pooling import (
+    beats,
+    first_inside,
+    fold,
+    least,
+    pixels,
+    position,
+    tap_at,
+    taps,
+    transposed_by,
+    unpixels,
+    xla_window,
+)
+
+# The shifted bodies write one slice per tap into the program: beyond this, compiling takes seconds.
+MOST_TAPS = 64
+
+
+def _largest_shifted(x, *, window):
+    return functools.reduce(
+        jnp.maximum, (pixels(x, tap, window, least(x.dtype)) for tap in taps(window))
+    )
+
+
+def _largest_xla(x, *, window):
+    return lax.reduce_window(x, least(x.dtype), lax.max, **xla_window(window))
+
+
+def _largest_and_tap_shifted(x, *, window):
+    kind = tap_dtype(window)
+    first, *others = taps(window)
+    best = pixels(x, first, window, least(x.dtype))
+    winner = jnp.zeros(best.shape, kind)
+    for t, tap in enumerate(others, 1):
+        pixel = pixels(x, tap, window, least(x.dtype))
+        wins = beats(pixel, best)
+        best, winner = jnp.where(wins, pixel, best), jnp.where(wins, kind(t), winner)
+    # Where all pixels are as small as the padding, a tap that reads padding may have come first.
+    return best, jnp.where(best == least(x.dtype), first_inside(window).astype(kind), winner)
+
+
+def _largest_and_tap_xla(x, *, window):
+    """One reduction over pairs (pixel, its position): of equals the first position wins."""
+    at = lax.broadcasted_iota(jnp.int32, (1, *window.input, 1), 1)
+    for axis, n in enumerate(window.input[1:], 2):
+        at = at * n + lax.broadcasted_iota(jnp.int32, at.shape, axis)
+
+    def larger(a, b):
+        first = beats(a[0], b[0]) | (~beats(b[0], a[0]) & (a[1] <= b[1]))
+        return jnp.where(first, a[0], b[0]), jnp.where(first, a[1], b[1])
+
+    nothing = (least(x.dtype), np.int32(2**31 - 1))
+    pairs = (x, jnp.broadcast_to(at, x.shape))
+    y, at = lax.reduce_window(pairs, nothing, larger, **xla_window(window))
+    return y, tap_at(at, window).astype(tap_dtype(window))
+
+
+# The linear operations
+
+
+def _take_shifted(x, tap, *, window, dtype):
+    zero = jnp.zeros((), x.dtype)
+    total = jnp.zeros(tap.shape, x.dtype)
+    for t, offsets in enumerate(taps(window)):
+        total += jnp.where(tap == t, pixels(x, offsets, window, zero), zero)
+    return total.astype(dtype)
+
+
+def _put_shifted(dy, tap, *, window, dtype):
+    dy = dy.astype(at_least_float32(dy.dtype))
+    zero = jnp.zeros((), dy.dtype)
+    total = jnp.zeros((tap.shape[0], *window.input, tap.shape[-1]), dy.dtype)
+    for t, offsets in enumerate(taps(window)):
+        total += unpixels(jnp.where(tap == t, dy, zero), offsets, window)
+    return total.astype(dtype)
+
+
+def _take_gather(x, tap, *, window, dtype):
+    n, c = tap.shape[0], tap.shape[-1]
+    at = position(tap, window).reshape(n, math.prod(window.output), c)
+    flat = x.reshape(n, math.prod(window.input), c)
+    winners = jnp.take_along_axis(flat, jnp.maximum(at, 0), axis=1)
+    return jnp.where(at >= 0, winners, 0).reshape(tap.shape).astype(dtype)
+
+
+def _put_scatter(dy, tap, *, window, dtype):
+    n, c = tap.shape[0], tap.shape[-1]
+    at = position(tap, window).reshape(n, math.prod(window.output), c)
+    nothing = jnp.zeros(math.prod(window.input), at_least_float32(dy.dtype))
+    dy = jnp.where(at >= 0, dy.reshape(at.shape), 0).astype(nothing.dtype)
+    # Image by image and channel by channel: so the type rule knows how the result is sharded.
+    scattered = jax.vmap(lambda at, dy: nothing.at[at].add(dy), in_axes=-1, out_axes=-1)
+    dx = jax.vmap(scattered)(jnp.maximum(at, 0), dy)
+    return dx.reshape(n, *window.input, c).astype(dtype)
+
+
+def too_many_taps(*avals, window, **static):
+    taps = math.prod(window.size)
+    return f"only windows of at most {MOST_TAPS} pixels, got {taps}" if taps > MOST_TAPS else None
+
+
+def _table(shifted, direct):
+    return (Implementation("shifted", shifted, too_many_taps), Implementation("direct", direct))
+
+
+largest = Operation(
+    "max_pool",
+    (
+        Implementation("lax", _largest_xla, by_name_only=True, inline=True),
+        *_table(_largest_shifted, _largest_xla),
+    ),
+    fold=lambda *a, **k: fold(largest, *a, **k),
+)
+largest_and_tap = Operation(
+    "max_pool_argmax", _table(_largest_and_tap_shifted, _largest_and_tap_xla),
+    multiple_results=True, fold=lambda *a, **k: fold(largest_and_tap, *a, **k),
+)  # fmt: skip
+take = Operation(
+    "pool_take", _table(_take_shifted, _take_gather), fold=lambda *a, **k: fold(take, *a, **k)
+)
+put = Operation(
+    "pool_put", _table(_put_shifted, _put_scatter), fold=lambda *a, **k: fold(put, *a, **k)
+)
+
+# Derivatives. `dtype` is that of the result: a transpose gives back the dtype of what it is the
+# gradient of.
+
+
+def _largest_jvp(primals, tangents, *, window, implementation):
+    (x,), (dx,) = primals, tangents
+    y, tap = largest_and_tap(
+        x, window=window, implementation=largest_and_tap.offers(implementation)
+    )
+    return y, _take_tangent(dx, tap, window, implementation)
+
+
+def _largest_and_tap_jvp(primals, tangents, *, window, implementation):
+    (x,), (dx,) = primals, tangents
+    y, tap = largest_and_tap(x, window=window, implementation=implementation)
+    return (y, tap), (
+        _take_tangent(dx, tap, window, implementation),
+        np.zeros(tap.shape, jax.dtypes.float0),
+    )
+
+
+def _take_tangent(dx, tap, window, implementation):
+    dx = ad.instantiate_zeros(dx)
+    if dx.dtype == jax.dtypes.float0:
+        return np.zeros(tap.shape, jax.dtypes.float0)
+    return take(dx, tap, window=window, dtype=dx.dtype, implementation=take.offers(implementation))
+
+
+ad.primitive_jvps[largest.primitive] = _largest_jvp
+ad.primitive_jvps[largest_and_tap.primitive] = _largest_and_tap_jvp
+linear(take, transposed_by(put), data=1)
+linear(put, transposed_by(take), data=1)
+
+
+def tap_dtype(window):
+    """One byte where it can count the taps: the residual that the gradient keeps."""
+    return np.uint8 if math.prod(window.size) <= 256 else np.int32

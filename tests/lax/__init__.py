@@ -1,0 +1,1 @@
+"""jconv.lax beside jax.lax: the same calls to both."""
