@@ -139,10 +139,6 @@ OPS = {
         lambda x: loss(losses.sigmoid_focal)(x, signs(x)),
         lambda x: plain_binary(x, 0.25, 2.0), (LOGITS,), (),
     ),
-}  # fmt: skip
-
-# Made of the same functions as those above: for the slow suite.
-MORE = {
     "dropout": random(functools.partial(dropout, rate=RATE), masked(lambda x: x.shape)),
     "channel_dropout": random(
         functools.partial(channel_dropout, rate=RATE),

@@ -16,7 +16,7 @@ SLOPES = {"shared": 0.25, "one": [-0.5], "per_channel": [0.1, 0.5, -2.0]}
 
 
 @pytest.mark.parametrize("slope", SLOPES.values(), ids=SLOPES)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_matches_definition(slope, dtype, key):
     x, slope = jax.random.normal(key, (2, 3, 2, 3), dtype), jnp.asarray(slope, dtype)
     y = prelu(x, slope)
@@ -26,7 +26,7 @@ def test_matches_definition(slope, dtype, key):
 
 def test_derivatives(key, x64):
     x = jnp.asarray([[-2.0, -0.5, 1.5], [0.7, 3.0, -1.0]])
-    check_grads(prelu, (x, jnp.asarray([0.1, 0.5, -2.0])), 2, ["fwd", "rev"], rtol=1e-5)
+    check_grads(jax.jit(prelu), (x, jnp.asarray([0.1, 0.5, -2.0])), 2, ["fwd", "rev"], rtol=1e-5)
 
 
 def test_at_zero_the_derivative_is_the_slope():
