@@ -6,7 +6,8 @@ WEIGHTS.npz holds the state dict of `resnet20-12fca82f` of
 github.com/akamaster/pytorch_resnet_cifar10 as arrays by name; its author documents 91.73 % on the
 test set, with ImageNet's means and deviations.
 
-Claim: to be measured.
+Claim: 91.73 %, as documented; logits within 1.9e-5 of those that PyTorch gave, of values up to
+46. 2 cores of an AMD EPYC, jax 0.12.0.1, jconv 9eb20b5.
 """
 
 from __future__ import annotations

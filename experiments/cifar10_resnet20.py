@@ -2,7 +2,9 @@
 
     python experiments/cifar10_resnet20.py --data-dir DIR
 
-Claim: to be measured.
+Claim: 84.27 % (n=1, seed 0) after 6 epochs; 83.22 % after 5, at 1506 s with compilation and
+evaluations. On 2 cores of an AMD EPYC, jax 0.12.0.1, jconv 351e2b2. Other work ran beside it: at
+first 250 images/s, in the last epoch 50, so that the whole run took 2816 s.
 """
 
 from __future__ import annotations

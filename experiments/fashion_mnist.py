@@ -2,7 +2,8 @@
 
     python experiments/fashion_mnist.py --data-dir DIR
 
-Claim: to be measured.
+Claim: 92.91 % (n=1, seed 0) in 818 s with compilation, on 2 cores of an AMD EPYC with other work
+beside it, jax 0.12.0.1, jconv 445ffe5. Published small networks: 92.7 to 93.4 %.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     python experiments/mnist.py --data-dir DIR
 
-Claim: to be measured.
+Claim: 99.48 % (n=1, seed 0) in 233 s with compilation, on 2 cores of an AMD EPYC, jax 0.12.0.1,
+jconv 9eb20b5, tests running beside it for part of the time.
 """
 
 from __future__ import annotations

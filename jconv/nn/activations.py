@@ -33,7 +33,7 @@ from jax.nn import softmax as softmax
 from jax.nn import softplus as softplus
 from jax.numpy import tanh as tanh
 
-from jconv.nn.conv import NONE
+from jconv.nn.arguments import NONE
 from jconv.ops.prelu import prelu
 
 

@@ -6,9 +6,7 @@ checkpoint of one loads into the other, and swapping the import swaps the core.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -17,6 +15,17 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
+from jconv.nn.arguments import (
+    FLAX_MODES,
+    NONE,
+    checked_mask,
+    default_bias_init,
+    default_kernel_init,
+    one_batch_axis,
+    or_one,
+    promoted,
+    sizes,
+)
 from jconv.ops import conv
 from jconv.ops.pad import wrap
 from jconv.window import (
@@ -28,12 +37,6 @@ from jconv.window import (
     transposed_pads,
     whole,
 )
-
-default_kernel_init = nnx.initializers.lecun_normal()
-default_bias_init = nnx.initializers.zeros_init()
-
-NONE: Mapping[str, Any] = MappingProxyType({})
-FLAX_MODES = {"CIRCULAR": "circular", "REFLECT": "reflect"}
 
 
 class Conv(nnx.Module):
@@ -81,7 +84,7 @@ class Conv(nnx.Module):
         kernel_metadata: Mapping[str, Any] = NONE,
         bias_metadata: Mapping[str, Any] = NONE,
     ):
-        self.kernel_size = _sizes("Conv", kernel_size)
+        self.kernel_size = sizes("Conv", kernel_size)
         axes = len(self.kernel_size)
         feature_group_count = whole(feature_group_count, "feature_group_count", "Conv")
         in_features = whole(in_features, "in_features", "Conv")
@@ -98,7 +101,7 @@ class Conv(nnx.Module):
                 f"feature_group_count={feature_group_count}"
             )
         shape = (*self.kernel_size, in_features // feature_group_count, out_features)
-        mask = _checked_mask("Conv", mask, shape)
+        mask = checked_mask("Conv", mask, shape)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype), **kernel_metadata)
         self.bias = nnx.data(None)
         if use_bias:
@@ -106,11 +109,11 @@ class Conv(nnx.Module):
             self.bias = nnx.Param(bias, **bias_metadata)
         self.in_features = in_features
         self.out_features = out_features
-        self.strides = per_axis(_or_one(strides), axes, "strides", "Conv")
+        self.strides = per_axis(or_one(strides), axes, "strides", "Conv")
         self.padding = hashable(padding)
         self.padding_mode = padding_mode
-        self.input_dilation = per_axis(_or_one(input_dilation), axes, "input_dilation", "Conv")
-        self.kernel_dilation = per_axis(_or_one(kernel_dilation), axes, "kernel_dilation", "Conv")
+        self.input_dilation = per_axis(or_one(input_dilation), axes, "input_dilation", "Conv")
+        self.kernel_dilation = per_axis(or_one(kernel_dilation), axes, "kernel_dilation", "Conv")
         self.feature_group_count = feature_group_count
         self.use_bias = use_bias
         self.mask = nnx.data(mask)
@@ -123,8 +126,8 @@ class Conv(nnx.Module):
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """y (*batch, *output, out_features) from inputs (*batch, *spatial, in_features)."""
-        x, batch = _one_batch_axis("Conv", inputs, len(self.kernel_size), self.in_features)
-        x, kernel, bias = _promoted(self, x)
+        x, batch = one_batch_axis("Conv", inputs, len(self.kernel_size), self.in_features)
+        x, kernel, bias = promoted(self, x)
         padding, mode = self._padding()
         y = conv(
             x, kernel, bias, stride=self.strides, padding=padding, padding_mode=mode,
@@ -186,13 +189,13 @@ class ConvTranspose(nnx.Module):
         kernel_metadata: Mapping[str, Any] = NONE,
         bias_metadata: Mapping[str, Any] = NONE,
     ):
-        self.kernel_size = _sizes("ConvTranspose", kernel_size)
+        self.kernel_size = sizes("ConvTranspose", kernel_size)
         axes = len(self.kernel_size)
         in_features = whole(in_features, "in_features", "ConvTranspose")
         out_features = whole(out_features, "out_features", "ConvTranspose")
         channels = (out_features, in_features) if transpose_kernel else (in_features, out_features)
         shape = (*self.kernel_size, *channels)
-        mask = _checked_mask("ConvTranspose", mask, shape)
+        mask = checked_mask("ConvTranspose", mask, shape)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype), **kernel_metadata)
         self.bias = nnx.data(None)
         if use_bias:
@@ -200,10 +203,10 @@ class ConvTranspose(nnx.Module):
             self.bias = nnx.Param(bias, **bias_metadata)
         self.in_features = in_features
         self.out_features = out_features
-        self.strides = per_axis(_or_one(strides), axes, "strides", "ConvTranspose")
+        self.strides = per_axis(or_one(strides), axes, "strides", "ConvTranspose")
         self.padding = hashable(padding)
         self.kernel_dilation = per_axis(
-            _or_one(kernel_dilation), axes, "kernel_dilation", "ConvTranspose"
+            or_one(kernel_dilation), axes, "kernel_dilation", "ConvTranspose"
         )
         self.use_bias = use_bias
         self.mask = nnx.data(mask)
@@ -218,8 +221,8 @@ class ConvTranspose(nnx.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """y (*batch, *output, out_features) from inputs (*batch, *spatial, in_features)."""
         axes = len(self.kernel_size)
-        x, batch = _one_batch_axis("ConvTranspose", inputs, axes, self.in_features)
-        x, kernel, bias = _promoted(self, x)
+        x, batch = one_batch_axis("ConvTranspose", inputs, axes, self.in_features)
+        x, kernel, bias = promoted(self, x)
         padding = "VALID" if self.padding == "CIRCULAR" else self.padding
         pads = transposed_pads(
             padding, self.kernel_size, self.strides, self.kernel_dilation, "ConvTranspose"
@@ -241,49 +244,3 @@ class ConvTranspose(nnx.Module):
         missing = (-(n - p) % (2 * p) for n, p in zip(y.shape[1:-1], period, strict=True))
         start = tuple((m + (not self.transpose_kernel)) // 2 for m in missing)
         return wrap(y, bias, period=period, start=start)
-
-
-def _or_one(value):
-    """Flax's None for 1."""
-    return 1 if value is None else value
-
-
-def _sizes(layer, kernel_size):
-    """Taps per axis; as in Flax one int is one axis."""
-    sizes = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size,)
-    return per_axis(sizes, len(sizes), "kernel_size", layer)
-
-
-def _promoted(layer, x):
-    kernel = layer.kernel[...] if layer.mask is None else layer.kernel[...] * layer.mask
-    bias = None if layer.bias is None else layer.bias[...]
-    return layer.promote_dtype((x, kernel, bias), dtype=layer.dtype)
-
-
-def _one_batch_axis(layer, x, spatial, features):
-    """x with its leading axes, any number of them, as one, and their shape."""
-    x = jnp.asarray(x)
-    if x.ndim < spatial + 1:
-        raise ValueError(
-            f"{layer}: inputs must be (*batch, *spatial, in_features) with {spatial} spatial "
-            f"axes, one for each entry of kernel_size; got inputs of rank {x.ndim}, shape "
-            f"{x.shape}"
-        )
-    if x.shape[-1] != features:
-        raise ValueError(
-            f"{layer}: inputs have {x.shape[-1]} channels but in_features={features}; got inputs "
-            f"{x.shape}, (*batch, *spatial, in_features)"
-        )
-    batch = x.shape[: x.ndim - spatial - 1]
-    return x.reshape(math.prod(batch), *x.shape[len(batch) :]), batch
-
-
-def _checked_mask(layer, mask, shape):
-    if mask is None:
-        return None
-    mask = jnp.asarray(mask)
-    if mask.shape != shape:
-        raise ValueError(
-            f"{layer}: mask must have the kernel's shape {shape}; got mask {mask.shape}"
-        )
-    return mask

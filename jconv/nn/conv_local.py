@@ -12,16 +12,16 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
-from jconv.nn.conv import (
+from jconv.nn.arguments import (
     FLAX_MODES,
     NONE,
-    _checked_mask,
-    _one_batch_axis,
-    _or_one,
-    _promoted,
-    _sizes,
+    checked_mask,
     default_bias_init,
     default_kernel_init,
+    one_batch_axis,
+    or_one,
+    promoted,
+    sizes,
 )
 from jconv.ops.conv_local import conv_local
 from jconv.window import Padding, PerAxis, Window, centred, per_axis
@@ -66,19 +66,19 @@ class ConvLocal(nnx.Module):
         kernel_metadata: Mapping[str, Any] = NONE,
         bias_metadata: Mapping[str, Any] = NONE,
     ):
-        self.kernel_size = _sizes("ConvLocal", kernel_size)
+        self.kernel_size = sizes("ConvLocal", kernel_size)
         axes = len(self.kernel_size)
         if isinstance(padding, str) and padding in FLAX_MODES:
-            dilation = per_axis(_or_one(kernel_dilation), axes, "kernel_dilation", "ConvLocal")
+            dilation = per_axis(or_one(kernel_dilation), axes, "kernel_dilation", "ConvLocal")
             padding, padding_mode = centred(self.kernel_size, dilation), FLAX_MODES[padding]
         self.window = Window.of(
             per_axis(input_size, axes, "input_size", "ConvLocal"), self.kernel_size,
-            stride=_or_one(strides), padding=padding, dilation=_or_one(kernel_dilation),
+            stride=or_one(strides), padding=padding, dilation=or_one(kernel_dilation),
             op="ConvLocal",
         )  # fmt: skip
         output = self.window.output
         shape = (*output, in_features * math.prod(self.kernel_size), out_features)
-        mask = _checked_mask("ConvLocal", mask, shape)
+        mask = checked_mask("ConvLocal", mask, shape)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype), **kernel_metadata)
         self.bias = nnx.data(None)
         if use_bias:
@@ -96,13 +96,13 @@ class ConvLocal(nnx.Module):
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """y (*batch, *output, out_features) from inputs (*batch, *input_size, in_features)."""
-        x, batch = _one_batch_axis("ConvLocal", inputs, len(self.kernel_size), self.in_features)
+        x, batch = one_batch_axis("ConvLocal", inputs, len(self.kernel_size), self.in_features)
         if x.shape[1:-1] != self.window.input:
             raise ValueError(
                 f"ConvLocal: inputs must be (*batch, *input_size, in_features) with input_size="
                 f"{self.window.input}; got inputs {inputs.shape}"
             )
-        x, kernel, bias = _promoted(self, x)
+        x, kernel, bias = promoted(self, x)
         w = kernel.reshape(*self.window.output, self.in_features, *self.kernel_size, -1)
         y = conv_local(
             x, jnp.moveaxis(w, len(self.kernel_size), -2), bias, stride=self.window.stride,

@@ -8,7 +8,6 @@ computed in float32 or wider, whatever it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -17,9 +16,9 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
+from jconv.nn.arguments import NONE
 from jconv.ops import batch_norm, normalize, running_average
 
-NONE: Mapping[str, Any] = MappingProxyType({})
 zeros_init = nnx.initializers.zeros_init()
 ones_init = nnx.initializers.ones_init()
 

@@ -11,7 +11,7 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
-from jconv.nn.conv import NONE, _or_one, _sizes, default_bias_init, default_kernel_init
+from jconv.nn.arguments import NONE, default_bias_init, default_kernel_init, or_one, sizes
 from jconv.ops.partial_conv import partial_conv
 from jconv.window import Padding, PerAxis, whole
 
@@ -50,7 +50,7 @@ class PartialConv(nnx.Module):
         kernel_metadata: Mapping[str, Any] = NONE,
         bias_metadata: Mapping[str, Any] = NONE,
     ):
-        self.kernel_size = _sizes("PartialConv", kernel_size)
+        self.kernel_size = sizes("PartialConv", kernel_size)
         groups = whole(feature_group_count, "feature_group_count", "PartialConv")
         if in_features % groups or out_features % groups:
             raise ValueError(
@@ -82,7 +82,7 @@ class PartialConv(nnx.Module):
         bias = None if self.bias is None else self.bias[...]
         x, kernel, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
         return partial_conv(
-            x, mask, kernel, bias, stride=_or_one(self.strides), padding=self.padding,
-            dilation=_or_one(self.kernel_dilation), groups=self.feature_group_count,
+            x, mask, kernel, bias, stride=or_one(self.strides), padding=self.padding,
+            dilation=or_one(self.kernel_dilation), groups=self.feature_group_count,
             precision=self.precision, implementation=self.implementation,
         )  # fmt: skip

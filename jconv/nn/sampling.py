@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
+from jconv.nn.arguments import NONE
 from jconv.nn.conv import Conv
 from jconv.ops.deform_conv import deform_conv
 from jconv.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
@@ -21,8 +21,6 @@ from jconv.window import Padding, PerAxis, per_axis, whole
 
 default_kernel_init = nnx.initializers.lecun_normal()
 zeros_init = nnx.initializers.zeros_init()
-
-NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Resize(nnx.Module):

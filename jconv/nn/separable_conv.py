@@ -11,15 +11,15 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
-from jconv.nn.conv import (
+from jconv.nn.arguments import (
     NONE,
-    Conv,
-    _one_batch_axis,
-    _or_one,
-    _sizes,
     default_bias_init,
     default_kernel_init,
+    one_batch_axis,
+    or_one,
+    sizes,
 )
+from jconv.nn.conv import Conv
 from jconv.ops.separable_conv import separable_conv
 from jconv.window import Padding, PerAxis, whole
 
@@ -95,7 +95,7 @@ class SeparableConv(nnx.Module):
         kernel_metadata: Mapping[str, Any] = NONE,
         bias_metadata: Mapping[str, Any] = NONE,
     ):
-        self.kernel_size = _sizes("SeparableConv", kernel_size)
+        self.kernel_size = sizes("SeparableConv", kernel_size)
         multiplier = whole(channel_multiplier, "channel_multiplier", "SeparableConv")
         channels, one_tap = in_features * multiplier, (1,) * len(self.kernel_size)
         depthwise = kernel_init(rngs.params(), (*self.kernel_size, 1, channels), param_dtype)
@@ -122,13 +122,13 @@ class SeparableConv(nnx.Module):
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """y (*batch, *output, out_features) from inputs (*batch, *spatial, in_features)."""
-        x, batch = _one_batch_axis("SeparableConv", inputs, len(self.kernel_size), self.in_features)
+        x, batch = one_batch_axis("SeparableConv", inputs, len(self.kernel_size), self.in_features)
         kernels = self.depthwise_kernel[...], self.pointwise_kernel[...]
         bias = None if self.bias is None else self.bias[...]
         x, depthwise, pointwise, bias = self.promote_dtype((x, *kernels, bias), dtype=self.dtype)
         y = separable_conv(
-            x, depthwise, pointwise, bias, stride=_or_one(self.strides), padding=self.padding,
-            dilation=_or_one(self.kernel_dilation), padding_mode=self.padding_mode,
+            x, depthwise, pointwise, bias, stride=or_one(self.strides), padding=self.padding,
+            dilation=or_one(self.kernel_dilation), padding_mode=self.padding_mode,
             precision=self.precision, implementation=self.implementation,
         )  # fmt: skip
         return y.reshape(*batch, *y.shape[1:])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
 
-from jconv.nn.conv import default_bias_init, default_kernel_init
+from jconv.nn.arguments import default_bias_init, default_kernel_init
 from jconv.nn.pool import GlobalAvgPool
 
 

@@ -49,6 +49,7 @@ def test_says_that_the_weights_are_not_the_last(run_dir, capsys, tmp_path):
     assert re.search(r"newest weights are of step \d+ of 1000", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_training_goes_on_when_nobody_reads(tmp_path):
     command = [sys.executable, "-m", "jconv.cli", "train", "--run-dir", str(tmp_path / "run")]
     options = ["--model", "simple_cnn", "--epochs", "1"]

@@ -42,6 +42,7 @@ def test_a_constant_stays_and_a_step_is_smoothed():
     np.testing.assert_array_equal(blur_pool(jnp.ones((1, 5, 4, 2))), np.ones((1, 3, 2, 2)))
 
 
+@pytest.mark.slow
 def test_derivatives(x64, key):
     x = jax.random.normal(key, (1, 5, 4, 1))
     # Linear: a step of 1 has no truncation error.

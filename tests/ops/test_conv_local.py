@@ -74,6 +74,7 @@ def test_bias_of_every_output_or_of_every_channel(key):
         assert_close(conv_local(x, w, b), expected + np.asarray(b), terms=24)
 
 
+@pytest.mark.slow
 def test_derivatives(x64, key):
     case = Case(x=(1, 4, 3, 2), k=2, stride=(2, 1), groups=2)
     x, w, _ = arrays(case, key, "float64")

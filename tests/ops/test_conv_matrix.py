@@ -84,6 +84,7 @@ def test_toeplitz_and_circulant_by_hand():
     np.testing.assert_array_equal(conv_matrix(w, 4, padding_mode="circular"), circulant)
 
 
+@pytest.mark.slow
 def test_derivatives(x64, key):
     w = jax.random.normal(key, (2, 2, 2, 2))
     f = jax.jit(functools.partial(conv_matrix, spatial=(3, 2), groups=1))

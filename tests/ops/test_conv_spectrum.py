@@ -113,6 +113,7 @@ def test_the_bound_is_rounded_up(dtype, key):
     assert np.all(np.asarray(bounds, np.float32) >= exact)
 
 
+@pytest.mark.slow
 def test_derivatives(x64, key):
     w = jax.random.normal(key, (3, 2, 2))
     values = jax.jit(lambda w: jnp.sin(conv_singular_values(w, 4)).sum())

@@ -57,6 +57,7 @@ def test_gradients_are_the_adjoints(name, key):
     assert_near(dw, oracle.filter_grad(x, dy, window=case.window, **case.definition))
 
 
+@pytest.mark.slow
 def test_derivatives(x64, key):
     case = Case(x=(1, 4, 3, 2), k=2, stride=(2, 1), groups=2)
     x, w = case.arrays(key, "float64")

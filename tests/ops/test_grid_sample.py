@@ -42,6 +42,7 @@ def test_three_dimensions(mode, padding_mode):
     assert_close(y, oracle.grid_sample(x, grid, **options), terms=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "padding_mode"), [("bilinear", "reflection"), ("bicubic", "border")]
 )

@@ -170,6 +170,7 @@ def test_low_precision_is_computed_in_float32(f, x, labels, mask):
     np.testing.assert_array_equal(grad, wide.astype(dtype))
 
 
+@pytest.mark.slow
 def test_second_derivatives(x64):
     """For a gamma that is no integer, with weights."""
     x, integers = (np.asarray(a)[0, :1, :2] for a in drawn("float64")[:2])

@@ -80,6 +80,7 @@ def test_missing_pixels_may_be_not_a_number(key):
     assert np.all(np.asarray(jax.grad(f)(holes, w))[~mask[..., 0]] == 0)
 
 
+@pytest.mark.slow
 def test_derivatives(x64, key):
     case = Case(x=(1, 4, 3, 2), k=2)
     x, w = case.arrays(key, "float64")

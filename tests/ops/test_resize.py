@@ -72,6 +72,7 @@ def test_gradient_is_the_adjoint(name, key):
     assert_close(jax.jit(vjp)(dy)[0], expected, terms=32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nearest", "cubic"])
 def test_derivatives(name, x64):
     # Linear: a step of 1 has no truncation error.

@@ -106,6 +106,7 @@ def test_low_precision_is_summed_in_float32():
     assert_close(dx, wide, terms=256)
 
 
+@pytest.mark.slow
 def test_derivatives(x64):
     case = CASES["dilation_and_pads"]
     pool = functools.partial(max_pool, **case.options, ties="shared", implementation="direct")

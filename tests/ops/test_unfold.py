@@ -82,6 +82,7 @@ def test_integers_and_not_a_number():
     np.testing.assert_array_equal(u, expected)
 
 
+@pytest.mark.slow
 def test_derivatives(x64, key):
     x = jax.random.normal(key, (1, 5, 4, 1))
     options = {"stride": (2, 1), "padding": 1}

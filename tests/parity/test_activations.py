@@ -17,7 +17,7 @@ from jconv.ops.prelu import prelu
 from tests.parity.compare import assert_same, channels_first, channels_last, with_grads
 from tests.parity.peer import cotangent
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 NAN, INF = np.nan, np.inf
 FINITE = (-1e4, -100, -20, -6, -3, -2.9, -1, -1e-3, 0, 1e-3, 1, 2.9, 3, 6, 20, 21, 100, 1e4)

@@ -18,7 +18,7 @@ from tests.parity.compare import (
     with_grads,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 @st.composite

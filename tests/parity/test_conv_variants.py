@@ -22,7 +22,7 @@ from tests.parity.compare import (
     with_grads,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 # Every drawn shape is compiled: 20 cases per test, and 200 with --hypothesis-profile=thorough.
 few = settings(max_examples=settings.default.max_examples // 10)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jconv.ops import losses
 from tests.parity.compare import assert_same, channels_first, channels_last, few, with_grads
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 REDUCTIONS = st.sampled_from(["none", "sum", "mean"])
 

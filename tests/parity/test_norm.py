@@ -29,7 +29,7 @@ from tests.parity.compare import (
 )
 from tests.parity.conftest import DEFAULT
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 # Few shapes and epsilons, each of which is compiled; the numbers are drawn.

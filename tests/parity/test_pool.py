@@ -16,7 +16,7 @@ from jconv.ops.unpool import max_unpool
 from tests.parity import peer
 from tests.parity.compare import assert_same, channels_first, channels_last, few, with_grads
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 @st.composite

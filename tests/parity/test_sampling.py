@@ -23,7 +23,7 @@ from jconv.ops.resize import resize
 from tests.parity.compare import assert_same, channels_first, channels_last, few, with_grads
 from tests.parity.peer import cotangent
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
