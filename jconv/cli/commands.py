@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -152,6 +153,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         command.run()
     except Interrupted as stopped:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a late second Ctrl-C has nothing to stop
         print(f"\n{stopped}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:

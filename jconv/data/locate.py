@@ -36,5 +36,5 @@ def download_absent(
     raise FileNotFoundError(
         f"{who}: {file.name} is in none of {', '.join(map(str, looked))}, and {reason}. Get it "
         f"from {' or '.join(file.urls)} ({file.size} bytes, SHA-256 {file.sha256}) and put it "
-        f"into {target}"
+        f"into {target}, or say with data_dir (--data-dir) where it lies"
     ) from cause

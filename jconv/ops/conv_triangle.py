@@ -169,7 +169,7 @@ def _unsupported(channels):
 
     def reason(image, w, *, window, dtype, out_sharding, **static):
         if window.groups == 1 or channels(w, window.groups) == 1:
-            return "only for groups of more than one channel, the others XLA splits well"
+            return "only grouped convolutions of more than one channel per group"
         if math.prod(window.size) > MOST_TAPS:
             return f"only for filters of at most {MOST_TAPS} taps"
         if 0 in (*image.shape, *w.shape, *window.input, *window.output):

@@ -36,7 +36,7 @@ class TrainConfig:
       shift: most pixels by which an image is moved along each axis.
       cutout: side in pixels of the square that is blanked in each image.
       dtype: of the computation; the parameters are float32.
-      log_every: steps between rows of training metrics.
+      log_every: steps between rows of training metrics, at most a fifth of the run.
       eval_every: epochs between evaluations, each with a checkpoint.
     """
 

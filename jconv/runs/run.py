@@ -88,7 +88,8 @@ class Run:
         if size > len(train):
             size = max(len(train) // devices, 1) * devices
         steps = len(train) // size * config.epochs
-        config = dataclasses.replace(config, batch_size=size)
+        log_every = min(config.log_every, max(steps // 5, 1))  # a short run has rows too
+        config = dataclasses.replace(config, batch_size=size, log_every=log_every)
         return cls(
             folder=folder,
             config=config,

@@ -135,7 +135,11 @@ def _train(
     graph, state, tx = run.initial()
     devices = mesh()
     step, evaluation = _compiled(run, graph, tx, datasets.test, devices)
-    log(f"{c.model} on {c.data}: {run.steps} steps of {c.batch_size} images, into {run.folder}")
+    whence = f", from step {run.reached()} on" if resume else ""
+    log(
+        f"{c.model} on {c.data}: {run.steps} steps of {c.batch_size} images, into {run.folder}"
+        f"{whence}"
+    )
     with run.locked(), run.checkpoints() as checkpoints:
         result = fit(
             step,

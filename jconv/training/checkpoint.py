@@ -205,7 +205,6 @@ class Checkpoints:
 
 
 def _manager(directory: Path, keep: int, best: str | None, mode: str, read_only: bool) -> Any:
-    import orbax.checkpoint as ocp
     from orbax.checkpoint import checkpoint_managers as policies
 
     preserve: list[Any] = [policies.LatestN(keep)]
@@ -220,10 +219,17 @@ def _manager(directory: Path, keep: int, best: str | None, mode: str, read_only:
                 keep_checkpoints_without_metrics=False,
             )
         )
+    with manifests.quiet():  # it warns that what is read only is read only
+        return _opened(directory, policies.AnyPreservationPolicy(preserve), score, mode, read_only)
+
+
+def _opened(directory: Path, preserve: Any, score: Any, mode: str, read_only: bool) -> Any:
+    import orbax.checkpoint as ocp
+
     options = ocp.CheckpointManagerOptions(
         best_fn=score,
         best_mode=mode,
-        preservation_policy=policies.AnyPreservationPolicy(preserve),
+        preservation_policy=preserve,
         cleanup_tmp_directories=not read_only,
         read_only=read_only,
         create=not read_only,

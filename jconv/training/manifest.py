@@ -98,7 +98,7 @@ def parsed(folder: Path, read: Callable[[], Any]) -> Any:
       DamagedCheckpoint: it raises anything.
     """
     try:
-        with _quiet():
+        with quiet():
             return read()
     except Exception as error:  # Orbax and TensorStore raise many types on bytes they can't parse
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -109,8 +109,10 @@ def parsed(folder: Path, read: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what Orbax's other threads and coroutines say about the error that is raised too."""
+def quiet() -> Iterator[None]:
+    """Without Orbax's warnings, and what its other threads and coroutines say about an error
+    that is raised too.
+    """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, hook = [logger.level for logger in loggers], sys.unraisablehook
     for logger in loggers:

@@ -84,8 +84,8 @@ def test_sums_of_bfloat16_are_float32_when_asked_for(key):
 @pytest.mark.parametrize(
     ("x", "w", "groups", "message"),
     [
-        ((1, 4, 4, 4), (3, 3, 4, 4), 1, "only for groups of more than one channel"),
-        ((1, 4, 4, 4), (3, 3, 1, 4), 4, "only for groups of more than one channel"),
+        ((1, 4, 4, 4), (3, 3, 4, 4), 1, "only grouped convolutions of more than one"),
+        ((1, 4, 4, 4), (3, 3, 1, 4), 4, "only grouped convolutions of more than one"),
         ((1, 12, 12, 4), (12, 11, 2, 4), 2, "only for filters of at most 128 taps"),
         ((0, 4, 4, 4), (3, 3, 2, 4), 2, "nothing to compute"),
     ],
