@@ -2,7 +2,7 @@
 
 Every model is an `nnx.Module`: `model(x)` gives logits, `model.endpoints(x)` a dict of named
 intermediates in order. `MODELS[name](classes=10, input_shape=(H, W, C), dtype=None,
-rngs=nnx.Rngs(0))` makes one.
+rngs=nnx.Rngs(0))` makes one. `UNet`, whose logits are one vector per pixel, is made by its class.
 """
 
 import difflib
@@ -13,9 +13,17 @@ from typing import Any
 from flax import nnx
 
 from jconv.models.convnet import ConvNet as ConvNet
+from jconv.models.convnext import ConvNeXt as ConvNeXt
+from jconv.models.convnext import convnext_base as convnext_base
+from jconv.models.convnext import convnext_large as convnext_large
+from jconv.models.convnext import convnext_small as convnext_small
+from jconv.models.convnext import convnext_tiny as convnext_tiny
 from jconv.models.lenet import LeNet5 as LeNet5
 from jconv.models.lenet import SimpleCNN as SimpleCNN
+from jconv.models.mobilenet_v2 import MobileNetV2 as MobileNetV2
+from jconv.models.resnet import ResNet as ResNet
 from jconv.models.resnet_cifar import ResNetCifar as ResNetCifar
+from jconv.models.unet import UNet as UNet
 
 MODELS: Mapping[str, Callable[..., Any]] = {
     "convnet": ConvNet,
@@ -26,6 +34,14 @@ MODELS: Mapping[str, Callable[..., Any]] = {
     "resnet44": functools.partial(ResNetCifar, 44),
     "resnet56": functools.partial(ResNetCifar, 56),
     "resnet110": functools.partial(ResNetCifar, 110),
+    "resnet18": functools.partial(ResNet, 18),
+    "resnet18_small": functools.partial(ResNet, 18, stem="small"),
+    "resnet34": functools.partial(ResNet, 34),
+    "resnet50": functools.partial(ResNet, 50),
+    "mobilenet_v2": MobileNetV2,
+    "convnext_tiny": convnext_tiny,
+    "convnext_small": convnext_small,
+    "convnext_base": convnext_base,
 }
 
 
