@@ -1,22 +1,22 @@
-"""What the convolution layers share: Flax's arguments read, and inputs and masks checked."""
+"""What layers share: Flax's arguments read, parameters made, options shown in signatures."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
-import jax.numpy as jnp
+import jax
 from flax import nnx
+from jax.nn.initializers import Initializer
 
-from jconv.window import per_axis
-
+zeros_init = nnx.initializers.zeros_init()
+ones_init = nnx.initializers.ones_init()
 default_kernel_init = nnx.initializers.lecun_normal()
-default_bias_init = nnx.initializers.zeros_init()
 
 NONE: Mapping[str, Any] = MappingProxyType({})
-FLAX_MODES = {"CIRCULAR": "circular", "REFLECT": "reflect"}
 
 
 def or_one(value):
@@ -24,44 +24,46 @@ def or_one(value):
     return 1 if value is None else value
 
 
-def sizes(layer, kernel_size):
-    """Taps per axis; as in Flax one int is one axis."""
-    sizes = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size,)
-    return per_axis(sizes, len(sizes), "kernel_size", layer)
+def parameter(
+    used: bool,
+    init: Initializer,
+    shape: tuple[int, ...],
+    dtype: Any,
+    metadata: Mapping[str, Any],
+    rngs: nnx.Rngs,
+) -> Any:
+    """A parameter, or None as data where a layer goes without."""
+    return nnx.Param(init(rngs.params(), shape, dtype), **metadata) if used else nnx.data(None)
 
 
-def promoted(layer, x):
-    """x, the kernel (masked, if there is a mask) and the bias in one dtype, as in Flax."""
-    kernel = layer.kernel[...] if layer.mask is None else layer.kernel[...] * layer.mask
-    bias = None if layer.bias is None else layer.bias[...]
-    return layer.promote_dtype((x, kernel, bias), dtype=layer.dtype)
+def value_of(variable: Any) -> jax.Array | None:
+    """The array in a variable that may be None."""
+    return None if variable is None else variable[...]
 
 
-def one_batch_axis(layer, x, spatial, features):
-    """x with its leading axes, any number of them, as one, and their shape."""
-    x = jnp.asarray(x)
-    if x.ndim < spatial + 1:
-        raise ValueError(
-            f"{layer}: inputs must be (*batch, *spatial, in_features) with {spatial} spatial "
-            f"axes, one for each entry of kernel_size; got inputs of rank {x.ndim}, shape "
-            f"{x.shape}"
-        )
-    if x.shape[-1] != features:
-        raise ValueError(
-            f"{layer}: inputs have {x.shape[-1]} channels but in_features={features}; got inputs "
-            f"{x.shape}, (*batch, *spatial, in_features)"
-        )
-    batch = x.shape[: x.ndim - spatial - 1]
-    return x.reshape(math.prod(batch), *x.shape[len(batch) :]), batch
+def passes_on[Init: Callable[..., None]](base: type) -> Callable[[Init], Init]:
+    """Decorates an `__init__` whose **options go to that of `base`, as if it named them itself.
 
+    `Unpack[...]` tells a type checker their names and types. `help` and editors read the signature,
+    which shows them with the defaults of the base's keyword-only arguments, where they stand once.
+    An unknown name is an error of the layer that was asked for, not of its base.
+    """
 
-def checked_mask(layer, mask, shape):
-    """The mask as an array, if it has the kernel's shape."""
-    if mask is None:
-        return None
-    mask = jnp.asarray(mask)
-    if mask.shape != shape:
-        raise ValueError(
-            f"{layer}: mask must have the kernel's shape {shape}; got mask {mask.shape}"
-        )
-    return mask
+    def complete(init: Init) -> Init:
+        own, bases = (list(inspect.signature(f).parameters.values()) for f in (init, base.__init__))
+        options = [argument for argument in bases if argument.kind is argument.KEYWORD_ONLY]
+        signature = inspect.Signature([*own[:-1], *options])
+
+        @functools.wraps(init)
+        def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+            for name in kwargs:
+                if name not in signature.parameters:
+                    raise TypeError(
+                        f"{init.__qualname__}() got an unexpected keyword argument {name!r}"
+                    )
+            init(self, *args, **kwargs)
+
+        vars(checked)["__signature__"] = signature
+        return cast(Init, checked)
+
+    return complete

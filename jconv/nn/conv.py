@@ -6,40 +6,28 @@ checkpoint of one loads into the other, and swapping the import swaps the core.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
-from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
-from jax.nn.initializers import Initializer
 
-from jconv.nn.arguments import (
+from jconv.nn.arguments import or_one, passes_on
+from jconv.nn.convolution import (
     FLAX_MODES,
-    NONE,
+    Convolution,
+    ConvolutionOptions,
     checked_mask,
-    default_bias_init,
-    default_kernel_init,
+    groups_of,
     one_batch_axis,
-    or_one,
-    promoted,
     sizes,
 )
 from jconv.ops import conv
 from jconv.ops.pad import wrap
-from jconv.window import (
-    Padding,
-    PerAxis,
-    centred,
-    hashable,
-    per_axis,
-    transposed_pads,
-    whole,
-)
+from jconv.window import Padding, PerAxis, centred, hashable, per_axis, transposed_pads, whole
 
 
-class Conv(nnx.Module):
+class Conv(Convolution):
     """Convolution of x (*batch, *spatial, in_features): y (*batch, *output, out_features).
 
     Parameters: kernel (*kernel_size, in_features / feature_group_count, out_features), bias
@@ -58,6 +46,7 @@ class Conv(nnx.Module):
         input of another rank or number of channels, or what `jconv.conv` refuses.
     """
 
+    @passes_on(Convolution)
     def __init__(
         self,
         in_features: int,
@@ -70,64 +59,38 @@ class Conv(nnx.Module):
         input_dilation: PerAxis | None = 1,
         kernel_dilation: PerAxis | None = 1,
         feature_group_count: int = 1,
-        use_bias: bool = True,
         mask: jax.Array | None = None,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        precision: jax.lax.PrecisionLike = None,
-        kernel_init: Initializer = default_kernel_init,
-        bias_init: Initializer = default_bias_init,
-        promote_dtype: Callable[..., Any] = flax_promote_dtype,
         preferred_element_type: Any = None,
         implementation: str | None = None,
         rngs: nnx.Rngs,
-        kernel_metadata: Mapping[str, Any] = NONE,
-        bias_metadata: Mapping[str, Any] = NONE,
+        **options: Unpack[ConvolutionOptions],
     ):
-        self.kernel_size = sizes("Conv", kernel_size)
-        axes = len(self.kernel_size)
-        feature_group_count = whole(feature_group_count, "feature_group_count", "Conv")
-        in_features = whole(in_features, "in_features", "Conv")
-        out_features = whole(out_features, "out_features", "Conv")
         if padding_mode != "zeros" and padding in FLAX_MODES:
             raise ValueError(
                 f"Conv: padding={padding!r} is a padding_mode of its own; got "
                 f"padding_mode={padding_mode!r} beside it"
             )
-        if in_features % feature_group_count or out_features % feature_group_count:
-            raise ValueError(
-                "Conv: in_features and out_features must divide into feature_group_count groups; "
-                f"got in_features={in_features}, out_features={out_features}, "
-                f"feature_group_count={feature_group_count}"
-            )
-        shape = (*self.kernel_size, in_features // feature_group_count, out_features)
-        mask = checked_mask("Conv", mask, shape)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype), **kernel_metadata)
-        self.bias = nnx.data(None)
-        if use_bias:
-            bias = bias_init(rngs.params(), (out_features,), param_dtype)
-            self.bias = nnx.Param(bias, **bias_metadata)
-        self.in_features = in_features
-        self.out_features = out_features
+        in_features = whole(in_features, "in_features", "Conv")
+        out_features = whole(out_features, "out_features", "Conv")
+        groups = groups_of("Conv", in_features, out_features, feature_group_count)
+        taps = sizes("Conv", kernel_size)
+        axes = len(taps)
+        shape = (*taps, in_features // groups, out_features)
+        self.mask = nnx.data(checked_mask("Conv", mask, shape))
+        super().__init__(in_features, out_features, taps, {"kernel": shape}, rngs, **options)
         self.strides = per_axis(or_one(strides), axes, "strides", "Conv")
         self.padding = hashable(padding)
         self.padding_mode = padding_mode
         self.input_dilation = per_axis(or_one(input_dilation), axes, "input_dilation", "Conv")
         self.kernel_dilation = per_axis(or_one(kernel_dilation), axes, "kernel_dilation", "Conv")
-        self.feature_group_count = feature_group_count
-        self.use_bias = use_bias
-        self.mask = nnx.data(mask)
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.precision = precision
-        self.promote_dtype = promote_dtype
+        self.feature_group_count = groups
         self.preferred_element_type = preferred_element_type
         self.implementation = implementation
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """y (*batch, *output, out_features) from inputs (*batch, *spatial, in_features)."""
         x, batch = one_batch_axis("Conv", inputs, len(self.kernel_size), self.in_features)
-        x, kernel, bias = promoted(self, x)
+        x, kernel, bias = self._promoted(x, self.mask)
         padding, mode = self._padding()
         y = conv(
             x, kernel, bias, stride=self.strides, padding=padding, padding_mode=mode,
@@ -144,7 +107,7 @@ class Conv(nnx.Module):
         return self.padding, self.padding_mode
 
 
-class ConvTranspose(nnx.Module):
+class ConvTranspose(Convolution):
     """Transposed convolution: (*batch, *spatial, in_features) to (*batch, *output, out_features).
 
     As `flax.nnx.ConvTranspose`: parameters kernel (*kernel_size, in_features, out_features), or
@@ -165,6 +128,7 @@ class ConvTranspose(nnx.Module):
         channels.
     """
 
+    @passes_on(Convolution)
     def __init__(
         self,
         in_features: int,
@@ -174,47 +138,25 @@ class ConvTranspose(nnx.Module):
         *,
         padding: Padding = "SAME",
         kernel_dilation: PerAxis | None = None,
-        use_bias: bool = True,
         mask: jax.Array | None = None,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        precision: jax.lax.PrecisionLike = None,
-        kernel_init: Initializer = default_kernel_init,
-        bias_init: Initializer = default_bias_init,
         transpose_kernel: bool = False,
-        promote_dtype: Callable[..., Any] = flax_promote_dtype,
         preferred_element_type: Any = None,
         implementation: str | None = None,
         rngs: nnx.Rngs,
-        kernel_metadata: Mapping[str, Any] = NONE,
-        bias_metadata: Mapping[str, Any] = NONE,
+        **options: Unpack[ConvolutionOptions],
     ):
-        self.kernel_size = sizes("ConvTranspose", kernel_size)
-        axes = len(self.kernel_size)
-        in_features = whole(in_features, "in_features", "ConvTranspose")
-        out_features = whole(out_features, "out_features", "ConvTranspose")
+        name = "ConvTranspose"
+        in_features = whole(in_features, "in_features", name)
+        out_features = whole(out_features, "out_features", name)
+        taps = sizes(name, kernel_size)
         channels = (out_features, in_features) if transpose_kernel else (in_features, out_features)
-        shape = (*self.kernel_size, *channels)
-        mask = checked_mask("ConvTranspose", mask, shape)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype), **kernel_metadata)
-        self.bias = nnx.data(None)
-        if use_bias:
-            bias = bias_init(rngs.params(), (out_features,), param_dtype)
-            self.bias = nnx.Param(bias, **bias_metadata)
-        self.in_features = in_features
-        self.out_features = out_features
-        self.strides = per_axis(or_one(strides), axes, "strides", "ConvTranspose")
+        shape = (*taps, *channels)
+        self.mask = nnx.data(checked_mask(name, mask, shape))
+        super().__init__(in_features, out_features, taps, {"kernel": shape}, rngs, **options)
+        self.strides = per_axis(or_one(strides), len(taps), "strides", name)
         self.padding = hashable(padding)
-        self.kernel_dilation = per_axis(
-            or_one(kernel_dilation), axes, "kernel_dilation", "ConvTranspose"
-        )
-        self.use_bias = use_bias
-        self.mask = nnx.data(mask)
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.precision = precision
+        self.kernel_dilation = per_axis(or_one(kernel_dilation), len(taps), "kernel_dilation", name)
         self.transpose_kernel = transpose_kernel
-        self.promote_dtype = promote_dtype
         self.preferred_element_type = preferred_element_type
         self.implementation = implementation
 
@@ -222,7 +164,7 @@ class ConvTranspose(nnx.Module):
         """y (*batch, *output, out_features) from inputs (*batch, *spatial, in_features)."""
         axes = len(self.kernel_size)
         x, batch = one_batch_axis("ConvTranspose", inputs, axes, self.in_features)
-        x, kernel, bias = promoted(self, x)
+        x, kernel, bias = self._promoted(x, self.mask)
         padding = "VALID" if self.padding == "CIRCULAR" else self.padding
         pads = transposed_pads(
             padding, self.kernel_size, self.strides, self.kernel_dilation, "ConvTranspose"

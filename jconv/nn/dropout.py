@@ -1,55 +1,34 @@
-"""Layers that draw random numbers in training: arguments and streams are those of `nnx.Dropout`.
-
-`model.train()` and `model.eval()` switch them, and so does `nnx.view(model, deterministic=...)`.
-"""
+"""Dropout's relatives as layers: a rate, and one call to one operation of `jconv.ops`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import jax
 from flax import nnx
 
+from jconv.nn.arguments import passes_on
+from jconv.nn.random_layer import RandomLayer, RandomOptions
 from jconv.ops.drop_block import drop_block
 from jconv.ops.dropout import alpha_dropout, channel_dropout, gaussian_dropout, stochastic_depth
 from jconv.window import PerAxis
 
 
-class RandomLayer(nnx.Module):
-    """What the layers here share: a rate, the switch, and a stream of keys of their own.
+class DropLayer(RandomLayer):
+    """What the layers here share: in training they drop a share of their inputs.
 
     Args:
       rate: the share that is dropped, from 0 to 1.
-      deterministic: True gives the inputs back; None leaves it to the call.
-      rng_collection: the stream of `rngs` that the keys come from.
-      rngs: `nnx.Rngs` or a stream, which is forked, or None where the call gives them.
+      options: the keyword arguments of `RandomLayer`; deterministic=True gives the inputs back.
 
     Raises:
-      ValueError: no such `rngs`; when called, no keys, no word on `deterministic`, or what the
-        operation refuses.
+      ValueError: as `RandomLayer`; when called, what the operation refuses.
     """
 
-    def __init__(
-        self,
-        rate: float,
-        *,
-        deterministic: bool | None = False,
-        rng_collection: str = "dropout",
-        rngs: nnx.Rngs | nnx.RngStream | None = None,
-    ):
+    @passes_on(RandomLayer)
+    def __init__(self, rate: float, **options: Unpack[RandomOptions]):
+        super().__init__(**options)
         self.rate = rate
-        self.deterministic = deterministic
-        self.rng_collection = rng_collection
-        if rngs is None:
-            self.rngs = nnx.data(None)
-        elif isinstance(rngs, nnx.Rngs):
-            self.rngs = rngs[rng_collection].fork()
-        elif isinstance(rngs, nnx.RngStream):
-            self.rngs = rngs.fork()
-        else:
-            raise ValueError(
-                f"{type(self).__name__}: rngs must be nnx.Rngs, nnx.RngStream or None; got {rngs!r}"
-            )
 
     def __call__(
         self,
@@ -63,38 +42,15 @@ class RandomLayer(nnx.Module):
         Args:
           deterministic, rngs: in place of the layer's own; `rngs` may be a key.
         """
-        deterministic = self.deterministic if deterministic is None else deterministic
-        if deterministic is None:
-            raise ValueError(
-                f"{type(self).__name__}: deterministic must be True or False, of the layer or in "
-                "the call; got None for both"
-            )
-        return inputs if deterministic or self.rate == 0 else self.drop(self._key(rngs), inputs)
+        draws = self._draws(deterministic) and self.rate != 0
+        return self.drop(self._key(rngs), inputs) if draws else inputs
 
     def drop(self, key: jax.Array, inputs: jax.Array) -> jax.Array:
         """The operation of this layer."""
         raise NotImplementedError
 
-    def set_view(self, deterministic: bool | None = None) -> None:
-        """What `nnx.view(model, deterministic=...)` calls."""
-        if deterministic is not None:
-            self.deterministic = deterministic
 
-    def _key(self, rngs: Any) -> jax.Array:
-        rngs = self.rngs if rngs is None else rngs
-        if isinstance(rngs, nnx.Rngs):
-            return rngs[self.rng_collection]()
-        if isinstance(rngs, nnx.RngStream):
-            return rngs()
-        if isinstance(rngs, jax.Array):
-            return rngs
-        raise ValueError(
-            f"{type(self).__name__}: rngs must be nnx.Rngs, nnx.RngStream or a key, of the layer "
-            f"or in the call; got {rngs!r}"
-        )
-
-
-class ChannelDropout(RandomLayer):
+class ChannelDropout(DropLayer):
     """`jconv.channel_dropout` as a layer: whole channels of inputs (N, *spatial, C)."""
 
     def drop(self, key: jax.Array, inputs: jax.Array) -> jax.Array:
@@ -102,7 +58,7 @@ class ChannelDropout(RandomLayer):
         return channel_dropout(key, inputs, self.rate)
 
 
-class AlphaDropout(RandomLayer):
+class AlphaDropout(DropLayer):
     """`jconv.alpha_dropout` as a layer, for networks of `selu`."""
 
     def drop(self, key: jax.Array, inputs: jax.Array) -> jax.Array:
@@ -110,7 +66,7 @@ class AlphaDropout(RandomLayer):
         return alpha_dropout(key, inputs, self.rate)
 
 
-class GaussianDropout(RandomLayer):
+class GaussianDropout(DropLayer):
     """`jconv.gaussian_dropout` as a layer: inputs times normal numbers."""
 
     def drop(self, key: jax.Array, inputs: jax.Array) -> jax.Array:
@@ -118,15 +74,16 @@ class GaussianDropout(RandomLayer):
         return gaussian_dropout(key, inputs, self.rate)
 
 
-class StochasticDepth(RandomLayer):
+class StochasticDepth(DropLayer):
     """`jconv.stochastic_depth` as a layer, for the end of a residual branch.
 
     Args:
       mode: "row" or "batch".
-      options: the keyword arguments of `RandomLayer`.
+      options: those of `RandomLayer`.
     """
 
-    def __init__(self, rate: float, mode: str = "row", **options: Any):
+    @passes_on(DropLayer)
+    def __init__(self, rate: float, mode: str = "row", **options: Unpack[RandomOptions]):
         super().__init__(rate, **options)
         self.mode = mode
 
@@ -135,15 +92,16 @@ class StochasticDepth(RandomLayer):
         return stochastic_depth(key, inputs, self.rate, self.mode)
 
 
-class DropBlock(RandomLayer):
+class DropBlock(DropLayer):
     """`jconv.drop_block` as a layer: blocks of pixels of inputs (N, *spatial, C).
 
     Args:
       block_size: pixels, one int for all axes or one per axis.
-      options: the keyword arguments of `RandomLayer`.
+      options: those of `RandomLayer`.
     """
 
-    def __init__(self, rate: float, block_size: PerAxis, **options: Any):
+    @passes_on(DropLayer)
+    def __init__(self, rate: float, block_size: PerAxis, **options: Unpack[RandomOptions]):
         super().__init__(rate, **options)
         self.block_size = block_size
 

@@ -9,23 +9,21 @@ taken in two passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Unpack
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
-from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
-from jax.nn.initializers import Initializer
 
-from jconv.nn.norm import NONE, ones_init, parameter, refuse_groups, value_of, zeros_init
+from jconv.nn.arguments import passes_on, value_of
+from jconv.nn.scaled_norm import Norm, NormOptions, ScaledNorm, ScaleOptions
 from jconv.ops.layer_norms import group_norm, layer_norm, rms_norm
 from jconv.window import whole
 
 type Axes = int | Sequence[int]
 
 
-class LayerNorm(nnx.Module):
+class LayerNorm(Norm):
     """Layer normalisation of x over `reduction_axes`, by default its last axis.
 
     Args:
@@ -41,41 +39,20 @@ class LayerNorm(nnx.Module):
     Reference: Ba, Kiros & Hinton 2016, arXiv:1607.06450.
     """
 
+    @passes_on(Norm)
     def __init__(
         self,
         num_features: int,
         *,
         epsilon: float = 1e-6,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        use_bias: bool = True,
-        use_scale: bool = True,
-        bias_init: Initializer = zeros_init,
-        scale_init: Initializer = ones_init,
         reduction_axes: Axes = -1,
         feature_axes: Axes = -1,
-        axis_name: str | tuple[str, ...] | None = None,
-        axis_index_groups: None = None,
-        use_fast_variance: bool = True,
-        promote_dtype: Callable[..., Any] = flax_promote_dtype,
         rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any] = NONE,
-        scale_metadata: Mapping[str, Any] = NONE,
+        **options: Unpack[NormOptions],
     ):
-        refuse_groups("LayerNorm", axis_index_groups)
-        shape = (num_features,)
-        self.scale = parameter(use_scale, scale_init, shape, param_dtype, scale_metadata, rngs)
-        self.bias = parameter(use_bias, bias_init, shape, param_dtype, bias_metadata, rngs)
-        self.num_features = num_features
-        self.epsilon = epsilon
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.use_bias = use_bias
-        self.use_scale = use_scale
+        super().__init__(num_features, epsilon, rngs, **options)
         self.reduction_axes = reduction_axes
         self.feature_axes = feature_axes
-        self.axis_name = axis_name
-        self.promote_dtype = promote_dtype
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """x normalised, of x's shape; `mask`, which broadcasts to x, says what counts."""
@@ -86,7 +63,7 @@ class LayerNorm(nnx.Module):
         )  # fmt: skip
 
 
-class RMSNorm(nnx.Module):
+class RMSNorm(ScaledNorm):
     """x over its root mean square along `reduction_axes`, by default its last axis.
 
     Arguments and errors are those of `LayerNorm`, without a bias.
@@ -94,36 +71,20 @@ class RMSNorm(nnx.Module):
     Reference: Zhang & Sennrich 2019, arXiv:1910.07467.
     """
 
+    @passes_on(ScaledNorm)
     def __init__(
         self,
         num_features: int,
         *,
         epsilon: float = 1e-6,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        use_scale: bool = True,
-        scale_init: Initializer = ones_init,
         reduction_axes: Axes = -1,
         feature_axes: Axes = -1,
-        axis_name: str | tuple[str, ...] | None = None,
-        axis_index_groups: None = None,
-        use_fast_variance: bool = True,
-        promote_dtype: Callable[..., Any] = flax_promote_dtype,
         rngs: nnx.Rngs,
-        scale_metadata: Mapping[str, Any] = NONE,
+        **options: Unpack[ScaleOptions],
     ):
-        refuse_groups("RMSNorm", axis_index_groups)
-        shape = (num_features,)
-        self.scale = parameter(use_scale, scale_init, shape, param_dtype, scale_metadata, rngs)
-        self.num_features = num_features
-        self.epsilon = epsilon
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.use_scale = use_scale
+        super().__init__(num_features, epsilon, rngs, **options)
         self.reduction_axes = reduction_axes
         self.feature_axes = feature_axes
-        self.axis_name = axis_name
-        self.promote_dtype = promote_dtype
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x normalised, of x's shape; `mask`, which broadcasts to x, says what counts."""
@@ -134,7 +95,7 @@ class RMSNorm(nnx.Module):
         )  # fmt: skip
 
 
-class GroupNorm(nnx.Module):
+class GroupNorm(Norm):
     """Group normalisation of x (N, ..., num_features) over groups of channels and the axes between.
 
     Args:
@@ -151,6 +112,7 @@ class GroupNorm(nnx.Module):
     Reference: Wu & He 2018, arXiv:1803.08494.
     """
 
+    @passes_on(Norm)
     def __init__(
         self,
         num_features: int,
@@ -158,35 +120,13 @@ class GroupNorm(nnx.Module):
         group_size: int | None = None,
         *,
         epsilon: float = 1e-6,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        use_bias: bool = True,
-        use_scale: bool = True,
-        bias_init: Initializer = zeros_init,
-        scale_init: Initializer = ones_init,
         reduction_axes: Axes | None = None,
-        axis_name: str | tuple[str, ...] | None = None,
-        axis_index_groups: None = None,
-        use_fast_variance: bool = True,
-        promote_dtype: Callable[..., Any] = flax_promote_dtype,
         rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any] = NONE,
-        scale_metadata: Mapping[str, Any] = NONE,
+        **options: Unpack[NormOptions],
     ):
-        refuse_groups("GroupNorm", axis_index_groups)
+        super().__init__(num_features, epsilon, rngs, **options)
         self.num_groups, self.group_size = _groups(num_features, num_groups, group_size)
-        shape = (num_features,)
-        self.scale = parameter(use_scale, scale_init, shape, param_dtype, scale_metadata, rngs)
-        self.bias = parameter(use_bias, bias_init, shape, param_dtype, bias_metadata, rngs)
-        self.num_features = num_features
-        self.epsilon = epsilon
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.use_bias = use_bias
-        self.use_scale = use_scale
         self.reduction_axes = reduction_axes
-        self.axis_name = axis_name
-        self.promote_dtype = promote_dtype
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """x normalised, of x's shape; `mask`, which broadcasts to x, says what counts."""
@@ -206,7 +146,7 @@ class GroupNorm(nnx.Module):
         )  # fmt: skip
 
 
-class InstanceNorm(nnx.Module):
+class InstanceNorm(Norm):
     """Each channel of each example of x (N, *spatial, num_features) normalised over its pixels.
 
     Args:
@@ -220,39 +160,18 @@ class InstanceNorm(nnx.Module):
     Reference: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
     """
 
+    @passes_on(Norm)
     def __init__(
         self,
         num_features: int,
         *,
         epsilon: float = 1e-6,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        use_bias: bool = True,
-        use_scale: bool = True,
-        bias_init: Initializer = zeros_init,
-        scale_init: Initializer = ones_init,
         feature_axes: Axes = -1,
-        axis_name: str | tuple[str, ...] | None = None,
-        axis_index_groups: None = None,
-        use_fast_variance: bool = True,
-        promote_dtype: Callable[..., Any] = flax_promote_dtype,
         rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any] = NONE,
-        scale_metadata: Mapping[str, Any] = NONE,
+        **options: Unpack[NormOptions],
     ):
-        refuse_groups("InstanceNorm", axis_index_groups)
-        shape = (num_features,)
-        self.scale = parameter(use_scale, scale_init, shape, param_dtype, scale_metadata, rngs)
-        self.bias = parameter(use_bias, bias_init, shape, param_dtype, bias_metadata, rngs)
-        self.num_features = num_features
-        self.epsilon = epsilon
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.use_bias = use_bias
-        self.use_scale = use_scale
+        super().__init__(num_features, epsilon, rngs, **options)
         self.feature_axes = feature_axes
-        self.axis_name = axis_name
-        self.promote_dtype = promote_dtype
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """x normalised, of x's shape; `mask`, which broadcasts to x, says which pixels count."""

@@ -1,29 +1,23 @@
-"""Batch normalisation as a layer, and what the layers of all norms share.
+"""Batch normalisation as a layer: parameters and running statistics, one call to `jconv.ops.norm`.
 
-Parameters and running statistics, and one call to `jconv.ops.norm`. As in Flax, `promote_dtype`
-brings the input and the parameters to one dtype, which is also that of the output; statistics are
-computed in float32 or wider, whatever it is.
+As in Flax, `promote_dtype` brings the input and the parameters to one dtype, which is also that of
+the output; statistics are computed in float32 or wider, whatever it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
-from jax.nn.initializers import Initializer
 
-from jconv.nn.arguments import NONE
+from jconv.nn.arguments import passes_on, value_of
+from jconv.nn.scaled_norm import Norm, NormOptions
 from jconv.ops import batch_norm, normalize, running_average
 
-zeros_init = nnx.initializers.zeros_init()
-ones_init = nnx.initializers.ones_init()
 
-
-class BatchNorm(nnx.Module):
+class BatchNorm(Norm):
     """Batch normalisation of x (..., num_features) over every axis but `axis`.
 
     As `flax.nnx.BatchNorm`: parameters scale and bias, statistics mean and var (`nnx.BatchStat`,
@@ -49,6 +43,7 @@ class BatchNorm(nnx.Module):
     Reference: Ioffe & Szegedy 2015, arXiv:1502.03167.
     """
 
+    @passes_on(Norm)
     def __init__(
         self,
         num_features: int,
@@ -57,38 +52,16 @@ class BatchNorm(nnx.Module):
         axis: int = -1,
         momentum: float = 0.99,
         epsilon: float = 1e-5,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        use_bias: bool = True,
-        use_scale: bool = True,
-        bias_init: Initializer = zeros_init,
-        scale_init: Initializer = ones_init,
-        axis_name: str | tuple[str, ...] | None = None,
-        axis_index_groups: None = None,
-        use_fast_variance: bool = True,
-        promote_dtype: Callable[..., Any] = flax_promote_dtype,
         correction: int = 0,
         rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any] = NONE,
-        scale_metadata: Mapping[str, Any] = NONE,
+        **options: Unpack[NormOptions],
     ):
-        refuse_groups("BatchNorm", axis_index_groups)
-        shape = (num_features,)
-        self.mean = nnx.BatchStat(jnp.zeros(shape, jnp.float32))
-        self.var = nnx.BatchStat(jnp.ones(shape, jnp.float32))
-        self.scale = parameter(use_scale, scale_init, shape, param_dtype, scale_metadata, rngs)
-        self.bias = parameter(use_bias, bias_init, shape, param_dtype, bias_metadata, rngs)
-        self.num_features = num_features
+        super().__init__(num_features, epsilon, rngs, **options)
+        self.mean = nnx.BatchStat(jnp.zeros((num_features,), jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones((num_features,), jnp.float32))
         self.use_running_average = use_running_average
         self.axis = axis
         self.momentum = momentum
-        self.epsilon = epsilon
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.use_bias = use_bias
-        self.use_scale = use_scale
-        self.axis_name = axis_name
-        self.promote_dtype = promote_dtype
         self.correction = correction
 
     def __call__(
@@ -125,32 +98,6 @@ class BatchNorm(nnx.Module):
         """What `nnx.view(model, use_running_average=...)` calls."""
         if use_running_average is not None:
             self.use_running_average = use_running_average
-
-
-def parameter(
-    used: bool,
-    init: Initializer,
-    shape: tuple[int, ...],
-    dtype: Any,
-    metadata: Mapping[str, Any],
-    rngs: nnx.Rngs,
-) -> Any:
-    """A parameter, or None as data where a layer goes without."""
-    return nnx.Param(init(rngs.params(), shape, dtype), **metadata) if used else nnx.data(None)
-
-
-def value_of(variable: Any) -> jax.Array | None:
-    """The array in a variable that may be None."""
-    return None if variable is None else variable[...]
-
-
-def refuse_groups(layer: str, axis_index_groups: Any) -> None:
-    """Raises a ValueError for Flax's groups of devices."""
-    if axis_index_groups is not None:
-        raise ValueError(
-            f"{layer}: axis_index_groups is not supported, statistics are those of all devices "
-            f"along axis_name; got axis_index_groups={axis_index_groups}"
-        )
 
 
 def _like(mask, x):

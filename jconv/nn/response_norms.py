@@ -11,7 +11,7 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
-from jconv.nn.norm import NONE, ones_init, parameter, value_of, zeros_init
+from jconv.nn.arguments import NONE, ones_init, parameter, value_of, zeros_init
 from jconv.ops.response_norms import filter_response_norm, local_response_norm, tlu
 
 small_init = nnx.initializers.constant(1e-4)

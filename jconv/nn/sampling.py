@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Unpack
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
-from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
-from jax.nn.initializers import Initializer
 
-from jconv.nn.arguments import NONE
+from jconv.nn.arguments import passes_on, zeros_init
 from jconv.nn.conv import Conv
+from jconv.nn.convolution import Convolution, ConvolutionOptions, sizes
 from jconv.ops.deform_conv import deform_conv
 from jconv.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from jconv.ops.resize import resize
-from jconv.window import Padding, PerAxis, per_axis, whole
-
-default_kernel_init = nnx.initializers.lecun_normal()
-zeros_init = nnx.initializers.zeros_init()
+from jconv.window import Padding, PerAxis, hashable, per_axis, whole
 
 
 class Resize(nnx.Module):
@@ -78,7 +73,7 @@ class PixelUnshuffle(nnx.Module):
         return pixel_unshuffle(x, self.factor)
 
 
-class DeformConv(nnx.Module):
+class DeformConv(Convolution):
     """Deformable convolution: x (N, *spatial, in_features) to (N, *output, out_features).
 
     Parameters: kernel (*kernel_size, in_features / feature_group_count, out_features) and bias
@@ -99,6 +94,7 @@ class DeformConv(nnx.Module):
     References: Dai et al. 2017, arXiv:1703.06211; Zhu et al. 2019, arXiv:1811.11168.
     """
 
+    @passes_on(Convolution)
     def __init__(
         self,
         in_features: int,
@@ -111,21 +107,13 @@ class DeformConv(nnx.Module):
         feature_group_count: int = 1,
         offset_groups: int = 1,
         use_modulation: bool = True,
-        use_bias: bool = True,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        precision: jax.lax.PrecisionLike = None,
-        kernel_init: Initializer = default_kernel_init,
-        bias_init: Initializer = zeros_init,
-        promote_dtype: Callable[..., Any] = flax_promote_dtype,
         rngs: nnx.Rngs,
-        kernel_metadata: Mapping[str, Any] = NONE,
-        bias_metadata: Mapping[str, Any] = NONE,
+        **options: Unpack[ConvolutionOptions],
     ):
-        sizes = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size,)
-        self.kernel_size = per_axis(sizes, len(sizes), "kernel_size", "DeformConv")
-        groups = whole(feature_group_count, "feature_group_count", "DeformConv")
-        offset_groups = whole(offset_groups, "offset_groups", "DeformConv")
+        name = "DeformConv"
+        taps = sizes(name, kernel_size)
+        groups = whole(feature_group_count, "feature_group_count", name)
+        offset_groups = whole(offset_groups, "offset_groups", name)
         if in_features % groups or out_features % groups or in_features % offset_groups:
             raise ValueError(
                 "DeformConv: in_features and out_features must divide into feature_group_count "
@@ -133,37 +121,30 @@ class DeformConv(nnx.Module):
                 f"out_features={out_features}, feature_group_count={groups}, "
                 f"offset_groups={offset_groups}"
             )
-        shape = (*self.kernel_size, in_features // groups, out_features)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype), **kernel_metadata)
-        self.bias = nnx.data(None)
-        if use_bias:
-            bias = bias_init(rngs.params(), (out_features,), param_dtype)
-            self.bias = nnx.Param(bias, **bias_metadata)
-
-        def zeros(channels):
-            return Conv(
-                in_features, channels, self.kernel_size, strides, padding=padding,
-                kernel_dilation=kernel_dilation, dtype=dtype, param_dtype=param_dtype,
-                precision=precision, kernel_init=zeros_init, promote_dtype=promote_dtype, rngs=rngs,
-            )  # fmt: skip
-
-        taps = offset_groups * math.prod(self.kernel_size)
-        self.offset = zeros(taps * len(self.kernel_size))
-        self.modulation = nnx.data(zeros(taps) if use_modulation else None)
-        self.strides = strides
-        self.padding = padding
-        self.kernel_dilation = kernel_dilation
+        shape = (*taps, in_features // groups, out_features)
+        super().__init__(in_features, out_features, taps, {"kernel": shape}, rngs, **options)
+        self.strides = per_axis(strides, len(taps), "strides", name)
+        self.padding = hashable(padding)
+        self.kernel_dilation = per_axis(kernel_dilation, len(taps), "kernel_dilation", name)
         self.feature_group_count = groups
-        self.dtype = dtype
-        self.precision = precision
-        self.promote_dtype = promote_dtype
+        offsets = offset_groups * math.prod(taps)
+        self.offset = self._zeros(offsets * len(taps), rngs)
+        self.modulation = nnx.data(self._zeros(offsets, rngs) if use_modulation else None)
+
+    def _zeros(self, channels, rngs):
+        """A convolution of x with the same windows, whose parameters are 0."""
+        return Conv(
+            self.in_features, channels, self.kernel_size, self.strides, padding=self.padding,
+            kernel_dilation=self.kernel_dilation, dtype=self.dtype, param_dtype=self.param_dtype,
+            precision=self.precision, kernel_init=zeros_init, promote_dtype=self.promote_dtype,
+            rngs=rngs,
+        )  # fmt: skip
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """y (N, *output, out_features)."""
         mask = None if self.modulation is None else jax.nn.sigmoid(self.modulation(x))
         offset = self.offset(x)
-        bias = None if self.bias is None else self.bias[...]
-        x, kernel, bias = self.promote_dtype((x, self.kernel[...], bias), dtype=self.dtype)
+        x, kernel, bias = self._promoted(x)
         return deform_conv(
             x, offset, kernel, bias, mask, stride=self.strides, padding=self.padding,
             dilation=self.kernel_dilation, groups=self.feature_group_count,

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
-from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
-from jax.nn.initializers import Initializer
 
-from jconv.nn.arguments import (
-    NONE,
-    default_bias_init,
-    default_kernel_init,
-    one_batch_axis,
-    or_one,
-    sizes,
-)
+from jconv.nn.arguments import or_one, passes_on, value_of
 from jconv.nn.conv import Conv
+from jconv.nn.convolution import Convolution, ConvolutionOptions, one_batch_axis, sizes
 from jconv.ops.separable_conv import separable_conv
-from jconv.window import Padding, PerAxis, whole
+from jconv.window import Padding, PerAxis, hashable, per_axis, whole
 
 
 class DepthwiseConv(Conv):
@@ -57,7 +48,7 @@ class DepthwiseConv(Conv):
         self.channel_multiplier = multiplier
 
 
-class SeparableConv(nnx.Module):
+class SeparableConv(Convolution):
     """Depthwise convolution, then its channels mixed: (*batch, *output, out_features).
 
     Parameters: depthwise_kernel (*kernel_size, 1, in_features * channel_multiplier),
@@ -72,6 +63,10 @@ class SeparableConv(nnx.Module):
       ValueError: when called, as `Conv`.
     """
 
+    depthwise_kernel: nnx.Param[jax.Array]
+    pointwise_kernel: nnx.Param[jax.Array]
+
+    @passes_on(Convolution)
     def __init__(
         self,
         in_features: int,
@@ -83,52 +78,34 @@ class SeparableConv(nnx.Module):
         padding: Padding = "SAME",
         padding_mode: str = "zeros",
         kernel_dilation: PerAxis | None = 1,
-        use_bias: bool = True,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        precision: jax.lax.PrecisionLike = None,
-        kernel_init: Initializer = default_kernel_init,
-        bias_init: Initializer = default_bias_init,
-        promote_dtype: Callable[..., Any] = flax_promote_dtype,
         implementation: str | None = None,
         rngs: nnx.Rngs,
-        kernel_metadata: Mapping[str, Any] = NONE,
-        bias_metadata: Mapping[str, Any] = NONE,
+        **options: Unpack[ConvolutionOptions],
     ):
-        self.kernel_size = sizes("SeparableConv", kernel_size)
-        multiplier = whole(channel_multiplier, "channel_multiplier", "SeparableConv")
-        channels, one_tap = in_features * multiplier, (1,) * len(self.kernel_size)
-        depthwise = kernel_init(rngs.params(), (*self.kernel_size, 1, channels), param_dtype)
-        pointwise = kernel_init(rngs.params(), (*one_tap, channels, out_features), param_dtype)
-        self.depthwise_kernel = nnx.Param(depthwise, **kernel_metadata)
-        self.pointwise_kernel = nnx.Param(pointwise, **kernel_metadata)
-        self.bias = nnx.data(None)
-        if use_bias:
-            bias = bias_init(rngs.params(), (out_features,), param_dtype)
-            self.bias = nnx.Param(bias, **bias_metadata)
-        self.in_features = in_features
-        self.out_features = out_features
-        self.strides = strides
+        name = "SeparableConv"
+        taps = sizes(name, kernel_size)
+        multiplier = whole(channel_multiplier, "channel_multiplier", name)
+        channels = in_features * multiplier
+        kernels = {
+            "depthwise_kernel": (*taps, 1, channels),
+            "pointwise_kernel": (*(1 for _ in taps), channels, out_features),
+        }
+        super().__init__(in_features, out_features, taps, kernels, rngs, **options)
+        self.strides = per_axis(or_one(strides), len(taps), "strides", name)
         self.channel_multiplier = multiplier
-        self.padding = padding
+        self.padding = hashable(padding)
         self.padding_mode = padding_mode
-        self.kernel_dilation = kernel_dilation
-        self.use_bias = use_bias
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.precision = precision
-        self.promote_dtype = promote_dtype
+        self.kernel_dilation = per_axis(or_one(kernel_dilation), len(taps), "kernel_dilation", name)
         self.implementation = implementation
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """y (*batch, *output, out_features) from inputs (*batch, *spatial, in_features)."""
         x, batch = one_batch_axis("SeparableConv", inputs, len(self.kernel_size), self.in_features)
-        kernels = self.depthwise_kernel[...], self.pointwise_kernel[...]
-        bias = None if self.bias is None else self.bias[...]
-        x, depthwise, pointwise, bias = self.promote_dtype((x, *kernels, bias), dtype=self.dtype)
+        values = map(value_of, (self.depthwise_kernel, self.pointwise_kernel, self.bias))
+        x, depthwise, pointwise, bias = self.promote_dtype((x, *values), dtype=self.dtype)
         y = separable_conv(
-            x, depthwise, pointwise, bias, stride=or_one(self.strides), padding=self.padding,
-            dilation=or_one(self.kernel_dilation), padding_mode=self.padding_mode,
+            x, depthwise, pointwise, bias, stride=self.strides, padding=self.padding,
+            dilation=self.kernel_dilation, padding_mode=self.padding_mode,
             precision=self.precision, implementation=self.implementation,
         )  # fmt: skip
         return y.reshape(*batch, *y.shape[1:])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer
 
-from jconv.nn.arguments import default_bias_init, default_kernel_init
+from jconv.nn.arguments import default_kernel_init, zeros_init
 from jconv.nn.pool import GlobalAvgPool
 
 
@@ -42,7 +42,7 @@ class SqueezeExcitation(nnx.Module):
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         kernel_init: Initializer = default_kernel_init,
-        bias_init: Initializer = default_bias_init,
+        bias_init: Initializer = zeros_init,
         rngs: nnx.Rngs,
     ):
         def linear(inputs: int, outputs: int) -> nnx.Linear:

@@ -16,7 +16,7 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
-from jconv.nn.norm import ones_init
+from jconv.nn.arguments import ones_init
 from jconv.ops.weight_norms import filter_norms, spectral_norm, weight_norm, weight_standardize
 from jconv.window import whole
 

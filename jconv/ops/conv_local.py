@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jconv.ops.dtypes import at_least_float32
+from jconv.ops.filters import check_channels
 from jconv.ops.pad import pad
 from jconv.ops.unfold import unfold, unfold_window
 from jconv.window import Padding, PerAxis, Window, whole
@@ -82,15 +83,7 @@ def _check(x, w, groups):
             f"same one or more spatial axes; got x {x.shape} and w {w.shape}"
         )
     shapes = f"got x {x.shape}, (N, *spatial, C), w {w.shape}, (*output, *window, C/groups, K)"
-    if x.shape[-1] != w.shape[-2] * groups:
-        raise ValueError(
-            f"conv_local: x has C={x.shape[-1]} but w takes C/groups={w.shape[-2]}, "
-            f"groups={groups}; {shapes}"
-        )
-    if w.shape[-1] % groups:
-        raise ValueError(
-            f"conv_local: w's K={w.shape[-1]} does not divide into groups={groups}; {shapes}"
-        )
+    check_channels("conv_local", x, w, groups, shapes)
     if x.dtype != w.dtype:
         raise ValueError(
             f"conv_local: x is {x.dtype} but w is {w.dtype}; cast one to the other; {shapes}"

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jconv.ops.dtypes import at_least_float32
+from jconv.ops.filters import check_bias, check_channels
 from jconv.window import Padding, PerAxis, Window, whole
 
 FACTORS = (2, 3, 5, 7)
@@ -111,21 +112,10 @@ def _check(x, w, b, groups):
             f"or more spatial axes; got x {x.shape} and w {w.shape}"
         )
     shapes = f"got x {x.shape}, (N, *spatial, C), w {w.shape}, (*window, C/groups, K)"
-    if x.shape[-1] != w.shape[-2] * groups:
-        raise ValueError(
-            f"fft_conv: x has C={x.shape[-1]} but w takes C/groups={w.shape[-2]}, groups={groups}; "
-            f"{shapes}"
-        )
-    if w.shape[-1] % groups:
-        raise ValueError(
-            f"fft_conv: w's K={w.shape[-1]} does not divide into groups={groups}; {shapes}"
-        )
+    check_channels("fft_conv", x, w, groups, shapes)
     if x.dtype != w.dtype or not jnp.issubdtype(x.dtype, jnp.inexact):
         raise ValueError(
             f"fft_conv: x and w must be floating point or complex of one dtype; got x of {x.dtype} "
             f"and w of {w.dtype}"
         )
-    if b is not None and (b.shape != w.shape[-1:] or b.dtype != x.dtype):
-        raise ValueError(
-            f"fft_conv: b must be (K,) = {w.shape[-1:]} of {x.dtype}; got b {b.shape} of {b.dtype}"
-        )
+    check_bias("fft_conv", b, x, w)

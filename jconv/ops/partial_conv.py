@@ -23,6 +23,7 @@ from jax import lax
 from jconv.ops.avg_pool import window_sum
 from jconv.ops.conv import conv
 from jconv.ops.dtypes import at_least_float32
+from jconv.ops.filters import check_bias
 from jconv.window import Padding, PerAxis, Window, whole
 
 
@@ -54,6 +55,7 @@ def partial_conv(
       ValueError: a mask of another shape, or as `conv`.
     """
     x, mask, w = jnp.asarray(x), jnp.asarray(mask), jnp.asarray(w)
+    b = None if b is None else jnp.asarray(b)
     _check(x, mask)
     groups = whole(groups, "groups", "partial_conv")
     present, dtype = mask.astype(bool), at_least_float32(x.dtype)
@@ -74,18 +76,9 @@ def partial_conv(
     held = window_sum(held, window=window, dtype=jnp.dtype(jnp.float32))
     seen = held > 0
     y = y * (taps / jnp.maximum(held, 1).astype(dtype))
-    y = y.astype(x.dtype) if b is None else (y + _bias(b, x, w).astype(dtype)).astype(x.dtype)
+    check_bias("partial_conv", b, x, w)
+    y = y.astype(x.dtype) if b is None else (y + b.astype(dtype)).astype(x.dtype)
     return jnp.where(seen, y, jnp.zeros((), y.dtype)), seen.astype(mask.dtype)
-
-
-def _bias(b, x, w):
-    b = jnp.asarray(b)
-    if b.shape != w.shape[-1:] or b.dtype != x.dtype:
-        raise ValueError(
-            f"partial_conv: b must be (K,) = {w.shape[-1:]} of {x.dtype}; got b {b.shape} of "
-            f"{b.dtype}"
-        )
-    return b
 
 
 def _check(x, mask):

@@ -122,6 +122,12 @@ X, W = (1, 5, 5, 4), (3, 3, 4, 8)
         (X, (3, 3, 3, 8), {}, r"x has C=4 but w takes C/groups=3, groups=1; got x"),
         (X, (3, 3, 2, 7), {"groups": 2}, r"w's K=7 does not divide into groups=2"),
         (X, W, {"b": jnp.zeros(4)}, r"b must be \(K,\) = \(8,\) of float32; got b \(4,\)"),
+        (
+            X,
+            W,
+            {"b": jnp.zeros(8, jnp.float16)},
+            r"b must be .* of float32; got b \(8,\) of float16",
+        ),
         (X, W, {"padding": "FULL"}, r"padding must be one of"),
         (X, W, {"groups": 0}, r"groups must be at least 1"),
     ],
