@@ -19,6 +19,7 @@ from tyro.conf import Positional
 
 import jconv
 from jconv import models, runs
+from jconv.cli.bench import Bench
 from jconv.runs.versions import versions
 from jconv.summary import summarize
 from jconv.training import DamagedCheckpoint, Interrupted, NonFiniteLoss
@@ -123,6 +124,7 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Summarize, tyro.conf.subcommand("summary")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
 
@@ -157,7 +159,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"\n{stopped}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("\njconv: stopped; nothing was being trained", file=sys.stderr)
+        print("\njconv: stopped", file=sys.stderr)
         return 130
     except MENDABLE as error:
         print(f"jconv: {error}", file=sys.stderr)

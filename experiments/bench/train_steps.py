@@ -1,0 +1,213 @@
+"""Whole steps of training: jconv's models, the same with Flax's own layers, and PyTorch.
+
+    python experiments/bench/train_steps.py [resnet18 mobilenet_v2 convnext] [--rounds 7]
+
+One step is forward, backward and SGD with momentum in float32 on one batch; all three begin with
+the same weights, and the loss of the second step must agree before anything is timed.
+
+    resnet18      ResNet-18 with a 3x3 stem, 64 images of 32x32 pixels
+    mobilenet_v2  MobileNetV2 without dropout, 16 images of 96x96 pixels
+    convnext      one block of each of ConvNeXt-T's four stages, with stem and downsampling between
+                  them, 16 images of 96x96 pixels; layer scale 1, or the blocks would hardly count
+
+Writes results/<device>/train_steps.jsonl beside this script.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from flax import nnx
+from stock_layers import with_stock_layers
+
+import jconv
+from jconv import bench
+from jconv.convert import from_pytorch
+from jconv.models.convnext import ConvNeXt
+from jconv.models.mobilenet_v2 import STAGES, MobileNetV2
+from jconv.models.resnet import ResNet
+
+RESULTS = Path(__file__).parent / "results"
+TORCH_NETWORKS = Path(__file__).with_name("torch_networks.py")
+LEARNING_RATE, MOMENTUM, CLASSES = 0.01, 0.9, 10
+# Of the loss after one step. In float64 all three agree to 1e-13 (tests/bench/test_train_steps.py);
+# in float32 MobileNetV2's rounding, through 52 batch norms, has been seen to change it by 3e-3.
+TOLERANCE = 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network to train.
+
+    Attributes:
+      make: `make(input_shape=..., classes=..., rngs=..., **options)`.
+      batch: images.
+      pixels: height and width.
+      options: of jconv's constructor.
+      torch_options: of the constructor in torch_networks.py.
+    """
+
+    make: Callable[..., Any]
+    batch: int
+    pixels: int
+    options: Mapping[str, Any]
+    torch_options: Mapping[str, Any]
+
+
+BLOCKS = {"depths": (1, 1, 1, 1), "widths": (96, 192, 384, 768), "layer_scale": 1.0}
+NETWORKS = {
+    "resnet18": Network(ResNet, 64, 32, {"depth": 18, "stem": "small"}, {}),
+    "mobilenet_v2": Network(MobileNetV2, 16, 96, {"dropout": 0.0}, {"stages": STAGES}),
+    "convnext": Network(ConvNeXt, 16, 96, BLOCKS, BLOCKS),
+}
+
+
+class Training:
+    """A model in training on one batch, its step compiled.
+
+    Attributes:
+      loss: before the last step that was done; one step is done when it is made, and a second.
+      compile_seconds, temporary_bytes: as in `bench.Compiled`.
+      runs: what computes jconv's operations in a step, "conv: direct"; empty without any.
+    """
+
+    def __init__(self, model: nnx.Module, images: np.ndarray, labels: np.ndarray):
+        graph, params, rest = nnx.split(model, nnx.Param, ...)
+        self._state = (params, rest, jax.tree.map(jnp.zeros_like, params))
+        self._batch = (jnp.asarray(images), jnp.asarray(labels))
+        step = _step_of(graph)
+        choices = jconv.explain_choice(step, self._state, *self._batch)
+        self.runs = sorted({f"{choice.op}: {choice.implementation}" for choice in choices})
+        started = time.perf_counter()
+        self._step = jax.jit(step, donate_argnums=0).lower(self._state, *self._batch).compile()
+        self.compile_seconds = time.perf_counter() - started
+        memory = self._step.memory_analysis()
+        self.temporary_bytes = None if memory is None else int(memory.temp_size_in_bytes)
+        self.loss = jnp.nan
+        self.seconds(2)
+
+    def seconds(self, calls: int) -> float:
+        """How long so many steps take."""
+        started = time.perf_counter()
+        for _ in range(calls):
+            self._state, self.loss = jax.block_until_ready(self._step(self._state, *self._batch))
+        return time.perf_counter() - started
+
+
+def _step_of(graph):
+    def loss_of(params, rest, images, labels):
+        model = nnx.merge(graph, params, rest, copy=True)
+        logs = jax.nn.log_softmax(model(images))
+        loss = -jnp.mean(jnp.take_along_axis(logs, labels[:, None], -1))
+        return loss, nnx.split(model, nnx.Param, ...)[2]
+
+    def step(state, images, labels):
+        params, rest, velocity = state
+        (loss, rest), grads = jax.value_and_grad(loss_of, has_aux=True)(
+            params, rest, images, labels
+        )
+        velocity = jax.tree.map(lambda v, g: MOMENTUM * v + g, velocity, grads)
+        params = jax.tree.map(lambda p, v: p - LEARNING_RATE * v, params, velocity)
+        return (params, rest, velocity), loss
+
+    return step
+
+
+def measure(
+    name: str, network: Network, now: bench.Session, rounds: int, peer: bench.Peer | None
+) -> list[bench.Row]:
+    """The rows of jconv, stock layers, and PyTorch if there is a peer."""
+    load = os.getloadavg()[0]
+    random = np.random.default_rng(0)
+    images = random.standard_normal((network.batch, *[network.pixels] * 2, 3), np.float32)
+    labels = random.integers(0, CLASSES, network.batch)
+    arguments = {"network": name, "options": {**network.torch_options, "classes": CLASSES}}
+    start = peer.prepare("weights", arguments) if peer else None
+    entries, losses = {}, {}
+    for contender in ("jconv", "stock"):
+        model = _model(network, start)
+        if contender == "stock":
+            model = with_stock_layers(model)
+        training = Training(model, images, labels.astype(np.int32))
+        if contender == "stock" and training.runs:
+            raise RuntimeError(f"stock layers still call jconv: {', '.join(training.runs)}")
+        losses[contender] = float(training.loss)
+        entries[contender] = bench.Entry(
+            ", ".join(training.runs) or "Flax NNX", training,
+            temporary_bytes=training.temporary_bytes, compile_seconds=training.compile_seconds,
+        )  # fmt: skip
+    if peer is not None:
+        steps = {**arguments, "learning_rate": LEARNING_RATE, "momentum": MOMENTUM}
+        losses["torch"] = float(peer.prepare("train_step", steps, [images, labels])["loss"])
+        entries["torch"] = bench.Entry("torch", peer)
+    _refuse_wrong(entries, losses)
+    return bench.race(
+        name, "train step", "step", entries, now, rounds=rounds, load=load,
+        operand_bytes=_bytes(_model(network, None)) + images.nbytes,
+    )  # fmt: skip
+
+
+def _model(network: Network, start: Mapping[str, np.ndarray] | None) -> nnx.Module:
+    model = network.make(
+        input_shape=(network.pixels, network.pixels, 3), classes=CLASSES, rngs=nnx.Rngs(0),
+        **network.options,
+    )  # fmt: skip
+    if start is not None:
+        from_pytorch(model, start)
+    model.train()
+    return model
+
+
+def _refuse_wrong(entries: Mapping[str, bench.Entry], losses: Mapping[str, float]) -> None:
+    """Who is alone with its loss gets no time: of two that disagree, neither."""
+    for contender, loss in losses.items():
+        others = [other for name, other in losses.items() if name != contender]
+        if not any(abs(loss - other) <= TOLERANCE * abs(other) for other in others):
+            entries[contender].timed = None
+            said = ", ".join(f"{other:.6g}" for other in others)
+            entries[contender].failure = f"wrong: loss {loss:.6g} after a step, others {said}"
+
+
+def _bytes(model: nnx.Module) -> int:
+    """Of parameters, statistics and the optimiser's velocities."""
+    params, rest = nnx.split(model, nnx.Param, ...)[1:]
+    total = [a.size * a.dtype.itemsize for a in jax.tree.leaves((params, params, rest))]
+    return sum(total)
+
+
+def main(
+    networks: tyro.conf.Positional[tuple[str, ...]] = tuple(NETWORKS),
+    rounds: int = 7,
+    torch_python: Path | None = None,
+    results: Path = RESULTS,
+) -> None:
+    """Measures and writes; Ctrl-C leaves what is done.
+
+    Args:
+      networks: of resnet18, mobilenet_v2, convnext.
+      rounds: how often the contenders take turns.
+      torch_python: an interpreter with PyTorch; the default is .torch/bin/python, if it is there.
+      results: the folder that the rows go to.
+    """
+    unknown: Sequence[str] = [name for name in networks if name not in NETWORKS]
+    if unknown:
+        raise SystemExit(f"networks: {', '.join(NETWORKS)}; got {', '.join(unknown)}")
+    with bench.torch_peer(torch_python, TORCH_NETWORKS) as peer:
+        now = bench.session(**(peer.versions if peer else {}))
+        for name in networks:
+            rows = measure(name, NETWORKS[name], now, rounds, peer)
+            bench.write_rows(results / now.device / "train_steps.jsonl", rows)
+            print(bench.one_line(rows), flush=True)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,100 @@
+"""Who is faster, by how much and how surely: contenders take turns, and ratios are taken per round.
+
+A machine's speed drifts (other work, temperature), so times of different minutes don't compare.
+Within a round the contenders run one after the other, the next round begins with another of them,
+and what counts is the median of the rounds' ratios, with the 20th and the 80th percentile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, Self
+
+import numpy as np
+
+ROUNDS = 7
+ROUND_SECONDS = 0.02
+
+
+class Timed(Protocol):
+    """What can be timed."""
+
+    def seconds(self, calls: int) -> float:
+        """How long so many calls take, until the last result is there."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """The median of some numbers, and where the middle three fifths of them lie."""
+
+    median: float
+    p20: float
+    p80: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """The spread of one number or more.
+
+        Raises:
+          ValueError: no numbers.
+        """
+        values = list(values)
+        if not values:
+            raise ValueError("bench: a spread is that of one number or more; got none")
+        p20, median, p80 = np.percentile(values, (20, 50, 80))
+        return cls(float(median), float(p20), float(p80))
+
+
+def compete(
+    contenders: Mapping[str, Timed], *, rounds: int = ROUNDS, round_seconds: float = ROUND_SECONDS
+) -> dict[str, list[float]]:
+    """Seconds per call of each contender in each round.
+
+    Args:
+      rounds: how often each runs.
+      round_seconds: a contender repeats its call in a round until it has run for so long.
+
+    Raises:
+      ValueError: less than one round.
+    """
+    if rounds < 1:
+        raise ValueError(f"bench: rounds must be at least 1; got rounds={rounds}")
+    calls = {name: _calls(timed, round_seconds) for name, timed in contenders.items()}
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    order = list(contenders)
+    for number in range(rounds):
+        first = number % max(len(order), 1)
+        for name in order[first:] + order[:first]:
+            found[name].append(contenders[name].seconds(calls[name]) / calls[name])
+    return found
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    """The spread of ours / theirs, round by round."""
+    return Spread.of(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """exp(mean(log)): the mean of ratios, which that of the inverse ratios agrees with.
+
+    Raises:
+      ValueError: no values.
+    """
+    values = list(values)
+    if not values:
+        raise ValueError("bench: a geometric mean is that of one number or more; got none")
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
+
+
+def _calls(timed: Timed, least: float) -> int:
+    """How many calls take at least `least` seconds, from two tries that also warm up."""
+    calls = 1
+    for _ in range(2):
+        taken = max(timed.seconds(calls), 1e-9)
+        if taken >= least:
+            break
+        calls = math.ceil(calls * least / taken)
+    return calls

@@ -1,0 +1,85 @@
+"""Spreads, ratios and turns on made-up times: no clock is read."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from jconv.bench.timing import Spread, compete, geometric_mean, ratio
+
+
+class Fake:
+    """Takes `each` seconds per call, and a second more in rounds that something disturbs."""
+
+    def __init__(self, name, each, log, disturbed=()):
+        self.name, self.each, self.log, self.disturbed = name, each, log, disturbed
+
+    def seconds(self, calls):
+        number = len(self.log)
+        self.log.append((self.name, calls))
+        return calls * self.each * (100 if number in self.disturbed else 1)
+
+
+def test_spread():
+    assert Spread.of([5.0, 1.0, 2.0, 4.0, 3.0, 6.0]) == Spread(3.5, 2.0, 5.0)
+    assert Spread.of([2.0]) == Spread(2.0, 2.0, 2.0)
+
+
+def test_ratio_is_taken_round_by_round():
+    """A machine that is ten times slower in one round changes times, not ratios."""
+    assert ratio([1.0, 10.0, 1.0], [2.0, 20.0, 2.0]) == Spread(0.5, 0.5, 0.5)
+
+
+def test_ratio_of_unequal_rounds():
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        ratio([1.0, 2.0], [1.0])
+
+
+def test_geometric_mean():
+    assert geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
+    assert geometric_mean([1.0, 10.0, 100.0]) == pytest.approx(10.0)
+    many = [1e-200, 1e-200, 1e200]  # their product is 0
+    assert geometric_mean(many) == pytest.approx(10 ** (-200 / 3))
+
+
+def test_contenders_take_turns():
+    log = []
+    contenders = {name: Fake(name, 1.0, log) for name in "abc"}
+    times = compete(contenders, rounds=4, round_seconds=0.5)
+    assert [name for name, _ in log[3:]] == list("abcbcacababc")
+    assert times == {name: [1.0] * 4 for name in "abc"}
+
+
+def test_short_calls_are_repeated():
+    log = []
+    times = compete({"a": Fake("a", 0.003, log)}, rounds=2, round_seconds=0.02)
+    assert log[-2:] == [("a", 7)] * 2
+    assert times["a"] == pytest.approx([0.003] * 2)
+
+
+def test_slow_first_call_does_not_settle_the_number():
+    """The second try, after the warm-up, does: 0.001 s a call, though the first took 0.1."""
+    log = []
+    compete({"a": Fake("a", 0.001, log, disturbed={0})}, rounds=1, round_seconds=0.2)
+    assert log[-1] == ("a", 200)
+
+
+def test_times_are_per_call():
+    log = []
+    times = compete({"a": Fake("a", 0.25, log, disturbed={2})}, rounds=3, round_seconds=0.5)
+    assert times["a"] == pytest.approx([25.0, 0.25, 0.25])
+    assert math.isclose(Spread.of(times["a"]).median, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Spread.of([]), "spread is that of one number or more"),
+        (lambda: geometric_mean([]), "geometric mean is that of one number or more"),
+        (lambda: compete({}, rounds=0), "rounds must be at least 1; got rounds=0"),
+    ],
+)
+def test_says_what_is_wrong(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
