@@ -4,6 +4,7 @@ The core can be seen, differentiated in every way, and trusted.
 """
 
 from jconv import lax as lax
+from jconv import losses as losses
 from jconv.core import Choice as Choice
 from jconv.core import explain_choice as explain_choice
 from jconv.ops import adaptive_avg_pool as adaptive_avg_pool
@@ -38,7 +39,6 @@ from jconv.ops import group_norm as group_norm
 from jconv.ops import instance_norm as instance_norm
 from jconv.ops import layer_norm as layer_norm
 from jconv.ops import local_response_norm as local_response_norm
-from jconv.ops import losses as losses
 from jconv.ops import lp_pool as lp_pool
 from jconv.ops import max_pool as max_pool
 from jconv.ops import max_unpool as max_unpool

@@ -7,4 +7,5 @@ from jconv.core.dispatch import Implementation as Implementation
 from jconv.core.dispatch import one_body as one_body
 from jconv.core.explain import explain_choice as explain_choice
 from jconv.core.primitive import Operation as Operation
+from jconv.core.primitive import automatic as automatic
 from jconv.core.primitive import explicit_sharding as explicit_sharding

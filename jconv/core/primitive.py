@@ -17,7 +17,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jconv.core.dispatch import Implementation, candidates, choose, refusal
 
@@ -174,6 +174,18 @@ def explicit_sharding(aval: Any) -> NamedSharding | None:
     """The sharding that is part of the type on a mesh with explicit axes, elsewhere None."""
     sharding = aval.sharding
     return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
+
+
+def automatic(f: Callable[..., jax.Array], out: PartitionSpec, *args: Any) -> jax.Array:
+    """f(*args); where axes of the mesh are explicit, split by XLA, with a result laid out as `out`.
+
+    For reads at computed positions, whose results no type rule can lay out.
+    """
+    shardings = (explicit_sharding(jax.typeof(arg)) for arg in jax.tree.leaves(args))
+    mesh = next((sharding.mesh for sharding in shardings if sharding is not None), None)
+    if mesh is None:
+        return f(*args)
+    return jax.sharding.auto_axes(f, out_sharding=NamedSharding(mesh, out))(*args)
 
 
 def _align(args):

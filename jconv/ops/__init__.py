@@ -1,6 +1,5 @@
 """Pure operations on arrays: one family per file."""
 
-from jconv.ops import losses as losses
 from jconv.ops.adaptive_pool import adaptive_avg_pool as adaptive_avg_pool
 from jconv.ops.adaptive_pool import adaptive_max_pool as adaptive_max_pool
 from jconv.ops.adaptive_pool import global_avg_pool as global_avg_pool

@@ -16,6 +16,7 @@ output_padding where pixels are left unread: (H + lo + hi - extent) % stride).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +24,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
+from jconv.core import automatic
 from jconv.ops.pad import MODES
 from jconv.window import Padding, PerAxis, Window, per_axis, whole
 
@@ -58,9 +61,14 @@ def conv_matrix(
         per_axis(spatial, axes, "spatial", "conv_matrix"), w.shape[:-2], stride=stride,
         padding=padding, dilation=dilation, groups=groups, op="conv_matrix",
     )  # fmt: skip
-    m = _dense(w, groups)  # R S C K
-    for axis in range(axes):
-        reads = jnp.asarray(_reads(axis, window, padding_mode), w.dtype)
+    matrix = functools.partial(_matrix, window=window, mode=padding_mode)
+    return automatic(matrix, PartitionSpec(), w)
+
+
+def _matrix(w, *, window, mode):
+    m = _dense(w, window.groups)  # R S C K
+    for axis in range(len(window.size)):
+        reads = jnp.asarray(_reads(axis, window, mode), w.dtype)
         m = jnp.tensordot(m, reads, (0, 1), precision="highest")
     # C K P H Q W -> P Q K H W C
     order = (*range(2, m.ndim, 2), 1, *range(3, m.ndim, 2), 0)

@@ -87,6 +87,8 @@ def conv_norm_bound(w: jax.Array, *, groups: int = 1) -> jax.Array:
     groups = check_filter("conv_norm_bound", w, groups)
     *size, c, k = w.shape
     axes, dtype = len(size), at_least_float32(w.dtype)
+    if 0 in w.shape:
+        return jnp.zeros((), _real(w.dtype))
     taps = w.astype(dtype).reshape(*size, c, groups, k // groups)
     taps = jnp.moveaxis(taps, -2, 0)  # G R S C/G K/G
     norms = []

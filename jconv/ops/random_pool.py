@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jconv.ops.avg_pool import window_sum
 from jconv.ops.dtypes import at_least_float32
@@ -169,7 +170,9 @@ def _samples(key, samples, x):
             raise ValueError(
                 "fractional_max_pool: a key or samples must be given; got None for both"
             )
-        return jax.random.uniform(key, shape, jnp.float32).astype(dtype)
+        examples, *_, channels = jax.typeof(x).sharding.spec  # all None but on explicit axes
+        like = NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec(examples, channels))
+        return jax.random.uniform(key, shape, jnp.float32, out_sharding=like).astype(dtype)
     samples = jnp.asarray(samples)
     if samples.shape != shape or not jnp.issubdtype(samples.dtype, jnp.floating):
         raise ValueError(
@@ -215,7 +218,9 @@ def _draw(key, a, window):
     for tap in parts[1:]:
         reach.append(reach[-1] + pixels(a, tap, window, zero))
     total = reach[-1]
-    mark = jax.random.uniform(key, total.shape, jnp.float32).astype(a.dtype) * total
+    like = jax.typeof(total).sharding
+    mark = jax.random.uniform(key, total.shape, jnp.float32, out_sharding=like)
+    mark = mark.astype(a.dtype) * total
     passed = sum((end <= mark).astype(jnp.int32) for end in reach)
     last = len(parts) - 1  # Where the sum is 0 all are passed, and the last is 0 as they are.
     return jnp.minimum(passed, last).astype(tap_dtype(window)), total

@@ -19,9 +19,12 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
+from jconv.core import automatic
 from jconv.ops import sample
 from jconv.ops.dtypes import at_least_float32, wider
+from jconv.ops.pooling import check_positions
 from jconv.window import PerAxis, per_axis, whole
 
 
@@ -77,23 +80,27 @@ def roi_align(
         start, length = boxes[:, 1 - axis], boxes[:, 3 - axis] - boxes[:, 1 - axis]
         if not aligned:
             length = jnp.where(length < 1, jnp.ones((), length.dtype), length)
-        count = None if ratio else _clip(jnp.ceil(length / bins), 0, most)
-        at, weight = _positions(start, length, bins, count, most, size)
+        step = length / bins
+        count = None if ratio else _clip(jnp.ceil(step), 0, most)
+        at, weight = _positions(start, step, bins, count, most, size)
         taps.append([(pixel, share * weight) for pixel, share in sample.shares(at, size)])
-    return _mean(x.astype(wide), box_indices, *taps).astype(x.dtype)
+    out = PartitionSpec(jax.typeof(boxes).sharding.spec[0])
+    return automatic(_mean, out, x.astype(wide), box_indices, *taps).astype(x.dtype)
 
 
-def _positions(start, length, bins, count, most, size):
+def _positions(start, step, bins, count, most, size):
     """Positions K P G along an axis of `size` pixels, G = most, and the weight of each in the mean.
 
     Args:
+      step: the size of a bin, K.
       count: how many of the G positions of each bin count, K; None: all.
     """
-    start, length = start[:, None, None], length[:, None, None]
+    start, step = start[:, None, None], step[:, None, None]
     bin, i = jnp.arange(bins, dtype=start.dtype)[:, None], jnp.arange(most, dtype=start.dtype)
     count = jnp.full((1, 1, 1), most, start.dtype) if count is None else count[:, None, None]
     divisor = _clip(count, 1, most)
-    at = start + (bin + (i + 0.5) / divisor) * (length / bins)
+    # In torchvision's order: what is exact in it, such as the last position that counts, stays so.
+    at = start + bin * step + (i + 0.5) * step / divisor
     valid = (at >= -1) & (at <= size) & (i < count)
     at = _clip(jnp.where(valid, at, jnp.zeros((), at.dtype)), 0, size - 1)
     return at, valid.astype(at.dtype) / divisor
@@ -141,4 +148,5 @@ def check_boxes(op, x, boxes, box_indices, output_size):
             f"{op}: box_indices must be integers (K,) = ({boxes.shape[0]},); got box_indices "
             f"{box_indices.shape} of {box_indices.dtype}"
         )
+    check_positions(op, x.shape[:3], "the images N, H, W together")
     return per_axis(output_size, 2, "output_size", op)

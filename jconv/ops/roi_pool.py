@@ -18,9 +18,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 
+from jconv.core import automatic
 from jconv.ops import sample
 from jconv.ops.dtypes import at_least_float32
+from jconv.ops.pooling import least
 from jconv.ops.roi_align import check_boxes
 from jconv.window import PerAxis
 
@@ -48,12 +51,19 @@ def roi_pool(
     x, boxes, box_indices = jnp.asarray(x), jnp.asarray(boxes), jnp.asarray(box_indices)
     p, q = check_boxes("roi_pool", x, boxes, box_indices, output_size)
     n, height, width, c = x.shape
-    if n == 0:
+    if n == 0 or c == 0:
         return jnp.zeros((len(boxes), p, q, c), x.dtype)
     boxes = lax.stop_gradient(boxes).astype(at_least_float32(boxes.dtype)) * spatial_scale
     boxes = lax.round(boxes, lax.RoundingMethod.AWAY_FROM_ZERO)
     in_row = _bins(boxes[:, 1], boxes[:, 3], p, height)
     in_column = _bins(boxes[:, 0], boxes[:, 2], q, width)
+    out = PartitionSpec(jax.typeof(boxes).sharding.spec[0])
+    return automatic(_maxima, out, x, box_indices, in_row, in_column)
+
+
+def _maxima(x, box_indices, in_row, in_column):
+    """The largest pixel of each bin, K P Q C, by which pixels are in it: K P H and K Q W."""
+    n, *_, c = x.shape
     image = lax.stop_gradient(x)[jnp.clip(box_indices, 0, n - 1)]
     # In each row, then among the rows: of equal pixels the first in row-major order wins.
     best, column = _first_largest(image[:, None], in_column[:, :, None, :, None], 3)  # K Q H C
@@ -77,7 +87,6 @@ def _bins(start, end, bins, size):
 
 def _first_largest(values, inside, axis):
     """The largest of the values that are `inside`, and the first index that has it."""
-    least = jnp.full((), -jnp.inf, values.dtype)
-    best = jnp.max(jnp.where(inside, values, least), axis, keepdims=True)
+    best = jnp.max(jnp.where(inside, values, least(values.dtype)), axis, keepdims=True)
     wins = inside & ((values == best) | jnp.isnan(values))
     return jnp.squeeze(best, axis), jnp.argmax(wins, axis)

@@ -80,7 +80,7 @@ def _put_equal_loop(dy, x, y, *, window, dtype):
         old = lax.dynamic_slice(dx, start, terms.shape)
         return lax.dynamic_update_slice(dx, old + terms, start)
 
-    dx = add(0, jnp.zeros(x.shape, dy.dtype))
+    dx = add(0, jnp.zeros_like(x, dy.dtype))
     dx = lax.fori_loop(1, math.prod(window.size), add, dx)
     crop = ((0, 0, 0), *((-lo, -hi, 0) for lo, hi in window.pads), (0, 0, 0))
     return lax.pad(dx, _zero(dy), crop).astype(dtype)

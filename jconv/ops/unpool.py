@@ -95,18 +95,22 @@ def _output(shape, window, stride, padding, dilation, output_size):
             )
         return output_size
     size = per_axis(window, axes, "window", "max_unpool")
-    pooling = Window.transposed(
-        shape[1:-1], size, stride=size if stride is None else stride, padding=padding,
-        dilation=dilation, op="max_unpool",
-    )  # fmt: skip
+    stride = size if stride is None else per_axis(stride, axes, "stride", "max_unpool")
+    # The largest image: the smallest may have no pixel, where a window is mostly padding.
+    beyond = [s - 1 for s in stride]
+    extra = 0 if output_size is None or isinstance(padding, str) else beyond
+    given = Window.transposed(
+        shape[1:-1], size, stride=stride, padding=padding, output_padding=extra, dilation=dilation,
+        op="max_unpool",
+    ).input  # fmt: skip
     if output_size is None:
-        return pooling.input
-    fits = zip(output_size, pooling.input, pooling.stride, strict=True)
-    if any(abs(n - least) >= s for n, least, s in fits):
+        return given
+    least = given if extra == 0 else tuple(n - e for n, e in zip(given, beyond, strict=True))
+    if any(abs(n - usual) >= s for n, usual, s in zip(output_size, least, stride, strict=True)):
         raise ValueError(
-            f"max_unpool: output_size must lie within less than a stride of {pooling.input}, what "
+            f"max_unpool: output_size must lie within less than a stride of {least}, what "
             f"the window gives; got output_size={output_size}, y {shape}, window={size}, stride="
-            f"{pooling.stride}"
+            f"{stride}"
         )
     return output_size
 

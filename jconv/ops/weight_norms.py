@@ -19,7 +19,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
+from jconv.core import explicit_sharding
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.standardize import arrays_of, axes_of, standardized
 from jconv.window import whole
@@ -145,7 +147,11 @@ def _check_features(op, name, value, features, w):
 
 def _product(w, vector, axes):
     """Sums over the first of `axes` in w and the second in the vector; on GPUs too in float32."""
-    return jnp.tensordot(w, vector, axes, precision=lax.Precision.HIGHEST)
+    like = explicit_sharding(jax.typeof(w))
+    if like is not None:  # which the axes that are left keep
+        names = [name for axis, name in enumerate(like.spec) if axis not in axes[0]]
+        like = NamedSharding(like.mesh, PartitionSpec(*names))
+    return jnp.tensordot(w, vector, axes, precision=lax.Precision.HIGHEST, out_sharding=like)
 
 
 def _unit(vector, epsilon):

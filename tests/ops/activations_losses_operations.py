@@ -12,7 +12,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jconv.ops import losses
+from jconv import losses
 from jconv.ops.drop_block import drop_block
 from jconv.ops.dropout import (
     alpha_dropout,

@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 
 from jconv.ops.layer_norms import group_norm, instance_norm, layer_norm, rms_norm
-from jconv.ops.norm import batch_norm
+from jconv.ops.norm import batch_norm, normalize
 from jconv.ops.response_norms import filter_response_norm, local_response_norm, tlu
 from jconv.ops.weight_norms import filter_norms, spectral_norm, weight_norm, weight_standardize
 from tests.ops.operations import Op
@@ -79,6 +79,11 @@ OPS = {
     "batch_norm_masked": Op(
         lambda x, s, b: batch_norm(x, s, b, mask=MASK, correction=1), batched, IMAGES, ()
     ),
+    "normalize": Op(
+        lambda x, mean, v, s, b: normalize(x, mean, v**2 + 1, s, b),
+        lambda x, mean, v, s, b: (x - mean) / jnp.sqrt(v**2 + 1 + 1e-5) * s + b,
+        ((2, 3, 2), (2,), (2,), (2,), (2,)), (),
+    ),
     "local_response_norm": Op(
         lambda x: local_response_norm(x, 3, alpha=0.5, k=2.0), divided_by_neighbours,
         ((2, 2, 4),), (),
@@ -116,3 +121,4 @@ def one_step(w, u):
 CONSTANTS_INSIDE = {
     "spectral_norm": Op(lambda w, u: spectral_norm(w, u)[:2], one_step, ((2, 3, 4), (4,)), ())
 }
+OPS |= CONSTANTS_INSIDE

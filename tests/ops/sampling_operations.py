@@ -11,7 +11,12 @@ import numpy as np
 
 from jconv.ops.deform_conv import deform_conv
 from jconv.ops.grid_sample import affine_grid, grid_sample
-from jconv.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
+from jconv.ops.pixel_shuffle import (
+    depth_to_space,
+    pixel_shuffle,
+    pixel_unshuffle,
+    space_to_depth,
+)
 from jconv.ops.resize import resize
 from jconv.ops.roi_align import roi_align
 from jconv.ops.roi_pool import roi_pool
@@ -109,6 +114,18 @@ OPS = {
         lambda x: jnp.stack(
             [x[:, i::2, j::2] for i in range(2) for j in range(2)], -1
         ).reshape(x.shape[0], 2, 1, 8), ((2, 4, 2, 2),), (0,),
+    ),
+    "depth_to_space": Op(
+        functools.partial(depth_to_space, factor=2),
+        lambda x: jnp.stack(
+            [jnp.stack(jnp.split(half, 2, -1), 3) for half in jnp.split(x, 2, -1)], 2
+        ).reshape(x.shape[0], 4, 2, 2), ((2, 2, 1, 8),), (0,),
+    ),
+    "space_to_depth": Op(
+        functools.partial(space_to_depth, factor=2),
+        lambda x: jnp.concatenate(
+            [x[:, i::2, j::2] for i in range(2) for j in range(2)], -1
+        ), ((2, 4, 2, 2),), (0,),
     ),
     "grid_sample": Op(
         lambda x, grid: grid_sample(x, broadcast(grid * 0.7 + 0.013, x)),

@@ -114,6 +114,15 @@ def test_empty_and_one_pixel(shape):
     assert vjp(x)[0].shape == shape
 
 
+def test_windows_that_are_mostly_padding():
+    """Whose formula gives an image without a pixel: with output_size it has one."""
+    x = jnp.full((1, 1, 1, 1), 3.0)
+    y, at = max_pool(x, (4, 1), padding=(2, 0), return_indices=True)
+    np.testing.assert_array_equal(max_unpool(y, at, (4, 1), padding=(2, 0), output_size=1), x)
+    with pytest.raises(ValueError, match=r"leaves no pixel of the output"):
+        max_unpool(y, at, (4, 1), padding=(2, 0))
+
+
 def test_integers_and_special_values():
     y = np.array([np.nan, np.inf]).reshape(1, 2, 1, 1)
     indices = np.array([3, 0], np.int64).reshape(1, 2, 1, 1)
