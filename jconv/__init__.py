@@ -45,6 +45,7 @@ from jconv.ops import max_unpool as max_unpool
 from jconv.ops import maxout as maxout
 from jconv.ops import min_pool as min_pool
 from jconv.ops import normalize as normalize
+from jconv.ops import pad as pad
 from jconv.ops import partial_conv as partial_conv
 from jconv.ops import pixel_shuffle as pixel_shuffle
 from jconv.ops import pixel_unshuffle as pixel_unshuffle

@@ -16,13 +16,14 @@ import dataclasses
 import operator
 from collections.abc import Iterator, Sequence
 from numbers import Integral
-from typing import TypeGuard
+from typing import Any
 
 type Pair = tuple[int, int]
 type PerAxis = int | Sequence[int]
 type Padding = str | int | Sequence[int | Pair]
 
 PADDING_WORDS = ("SAME", "SAME_LOWER", "VALID", "CAUSAL")
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Window:
         Raises:
           ValueError: an argument is no int or has the wrong length, or is out of range.
         """
-        axes = len(output)
+        axes, padding = len(output), hashable(padding)
         size = per_axis(size, axes, "window", op)
         stride = per_axis(stride, axes, "stride", op)
         dilation = per_axis(dilation, axes, "dilation", op)
@@ -156,18 +157,15 @@ class Window:
 
 
 def per_axis(value: PerAxis, axes: int, name: str, op: str, *, least: int = 1) -> tuple[int, ...]:
-    """One int per axis, from one int for all or one for each.
+    """One int per axis, from one int for all or one for each, in a sequence or an array.
 
     Raises:
       ValueError: `value` is no int or sequence of ints, has the wrong length, or an entry is
         smaller than `least`.
     """
+    many = entries(value)
     try:
-        ints = (
-            tuple(_index(v) for v in value)
-            if isinstance(value, Sequence)
-            else (_index(value),) * axes
-        )
+        ints = (_index(value),) * axes if many is None else tuple(map(_index, many))
     except TypeError:
         raise ValueError(f"{op}: {name} must be an int or {axes} ints; got {value!r}") from None
     if isinstance(value, str) or len(ints) != axes:
@@ -203,22 +201,19 @@ def resolve_padding(
       ValueError: an unknown word, a wrong length, an entry that is no int or pair, or a negative
         one.
     """
+    padding = hashable(padding)
     if isinstance(padding, str):
-        if padding not in PADDING_WORDS:
-            raise ValueError(
-                f"{op}: padding must be one of {', '.join(PADDING_WORDS)}, an int, or one int or "
-                f"(lo, hi) pair per axis; got {padding!r}"
-            )
+        _check_word(padding, op)
         return tuple(_word(padding, n, e, s) for n, e, s in zip(input, extent, stride, strict=True))
     axes = len(input)
-    entries = list(padding) if isinstance(padding, Sequence) else [padding] * axes
-    if len(entries) != axes:
+    sides = list(padding) if isinstance(padding, Sequence) else [padding] * axes
+    if len(sides) != axes:
         raise ValueError(
             f"{op}: padding must have one entry, an int or a (lo, hi) pair, for each of {axes} "
             f"spatial axes; got {padding!r}"
         )
     try:
-        pads = tuple(_pair(entry) for entry in entries)
+        pads = tuple(map(_pair, sides))
     except TypeError:
         raise ValueError(
             f"{op}: each entry of padding must be an int or a (lo, hi) pair; got {padding!r}"
@@ -231,17 +226,20 @@ def resolve_padding(
 
 
 def hashable(padding: Padding) -> Padding:
-    """`padding` with its sequences as tuples, to be part of a static description."""
-    if isinstance(padding, str) or not isinstance(padding, Sequence):
+    """`padding` with its sequences and arrays as tuples, to be part of a static description."""
+    many = None if isinstance(padding, str) else entries(padding)
+    if many is None:
         return padding
-    entries: list[int | Pair] = []
-    for entry in padding:
-        entries.append((entry[0], entry[1]) if _is_pair(entry) else entry)
-    return tuple(entries)
+    sides: list[Any] = []
+    for entry in many:
+        pair = None if isinstance(entry, str) else entries(entry)
+        sides.append(entry if pair is None else pair)
+    return tuple(sides)
 
 
-def _is_pair(entry: object) -> TypeGuard[Sequence[int]]:
-    return isinstance(entry, Sequence) and len(entry) == 2
+def entries(value: Any) -> tuple[Any, ...] | None:
+    """The entries of a sequence or of an array with axes; None for anything else."""
+    return tuple(value) if isinstance(value, Sequence) or getattr(value, "ndim", 0) else None
 
 
 def same(n: int, extent: int, stride: int) -> Pair:
@@ -269,6 +267,7 @@ def transposed_pads(
       ValueError: as `resolve_padding`.
     """
     extents = tuple(_extent(r, d) for r, d in zip(size, dilation, strict=True))
+    padding = hashable(padding)
     if padding == "SAME":
         return tuple(_same_transposed(e, s) for e, s in zip(extents, stride, strict=True))
     if padding == "SAME_LOWER":
@@ -284,6 +283,20 @@ def transposed_pads(
 def _same_transposed(extent: int, stride: int) -> Pair:
     lo = extent - 1 - max(extent - stride, 0) // 2
     return lo, extent + stride - 2 - lo
+
+
+def _check_word(padding: str, op: str) -> None:
+    if padding in PADDING_WORDS:
+        return
+    if padding.lower() in PADDING_MODES:
+        raise ValueError(
+            f"{op}: padding says how many pixels there are, not what they hold: that is "
+            f"padding_mode, of jconv.conv and jconv.pad; got padding={padding!r}"
+        )
+    raise ValueError(
+        f"{op}: padding must be one of {', '.join(PADDING_WORDS)}, an int, or one int or "
+        f"(lo, hi) pair per axis; got {padding!r}"
+    )
 
 
 def _word(padding: str, n: int, extent: int, stride: int) -> Pair:

@@ -63,7 +63,8 @@ TABLE = {
     "jconv/__init__.py": Row("", "*"),
     "kernels/__init__.py": Row(),
     "kernels/triton": Row("jax triton numpy", lazily="jax_triton"),
-    "kernels/onednn": Row("jax"),
+    "kernels/onednn/build.py": Row("setuptools"),
+    "kernels/onednn": Row("jax numpy kernels"),
     "experiments": Row("*", "*"),
     "tests/oracles": Row("numpy"),
 }

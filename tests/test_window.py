@@ -137,6 +137,17 @@ def test_padding_by_numbers(padding, pads):
     assert hash(window) == hash(dataclasses.replace(window))
 
 
+def test_arrays_are_sequences():
+    ints, pairs = np.array([2, 1]), np.array([[1, 0], [2, 2]])
+    window = Window.of((5, 6), ints, stride=ints, dilation=np.int64(2), padding=pairs)
+    assert window == Window.of((5, 6), (2, 1), stride=(2, 1), dilation=2, padding=[(1, 0), (2, 2)])
+    window = Window.transposed((5, 6), 3, stride=ints, padding=ints, output_padding=ints - 1)
+    assert window == Window.transposed(
+        (5, 6), 3, stride=(2, 1), padding=(2, 1), output_padding=(1, 0)
+    )
+    assert hash(window)
+
+
 @any_axis
 def test_ceil_mode_adds_the_window_that_pytorch_adds(axis):
     lo, hi = (max(side, 0) for side in axis.pad)
@@ -180,6 +191,9 @@ def test_transposed_same_multiplies_by_the_stride(n, size, stride, dilation):
         ({"stride": 1.5}, r"stride must be an int or 2 ints; got 1.5"),
         ({"stride": True}, r"stride must be an int or 2 ints; got True"),
         ({"stride": "12"}, r"stride must be an int or"),
+        ({"padding": "CIRCULAR"}, r"that is padding_mode, of jconv.conv and jconv.pad"),
+        ({"stride": np.ones(2)}, r"stride must be an int or 2 ints; got array\(\[1., 1.\]\)"),
+        ({"stride": np.ones(3, int)}, r"stride must be .* each of 2 spatial axes; got array"),
         ({"padding": "SMAE"}, r"must be one of SAME, SAME_LOWER, VALID, CAUSAL, .*got 'SMAE'"),
         ({"padding": (1,)}, r"padding must have one entry, .*for each of 2 .*; got \(1,\)"),
         ({"padding": (1, (2, 3, 4))}, r"each entry of padding must be an int or a \(lo, hi\) pair"),

@@ -4,7 +4,9 @@
     ...N.weight   K C/G *window     kernel  *window C/G K      convolution, 1-D to 3-D
     ...N.weight   C K *window       kernel  *window C K        transposed convolution, mirrored
     ...N.weight   out in            kernel  in out             linear layer
+    ...N.weight   out in 1 *1       kernel  in out             1x1 convolution for a linear layer
     ...N.weight   C                 scale   C                  normalisation
+    ...N.weight   1 or C            negative_slope () or C     PReLU
     ...N.bias, running_mean, running_var    bias, mean, var
 
 Names are compared without the `layers` that `nnx.Sequential` puts in, so `layer1.0.conv1` is
@@ -29,6 +31,7 @@ STATISTICS = {"running_mean": "mean", "running_var": "var"}
 # PyTorch counts batches; no computation reads the count where the momentum is fixed.
 IGNORED = "num_batches_tracked"
 TRANSPOSED = (nn.ConvTranspose, nnx.ConvTranspose)
+PRELU = (nn.PReLU, nnx.PReLU)
 NOTHING: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
@@ -121,10 +124,17 @@ def _translated(name, array, modules, flattened) -> tuple[str, np.ndarray]:
     """The path in the model, and the array in its layout."""
     module, _, leaf = name.rpartition(".")
     path = _plain(module.split("."))
-    if leaf == "weight" and array.ndim < 2:
+    layer = modules.get(path)
+    if leaf == "weight" and isinstance(layer, PRELU):
+        leaf = "negative_slope"
+        # One slope for all is (1,) in PyTorch, () in Flax.
+        array = array.reshape(()) if array.size == 1 and not layer.negative_slope.ndim else array
+    elif leaf == "weight" and array.ndim < 2:
         leaf = "scale"
     elif leaf == "weight":
-        leaf, layer = "kernel", modules.get(path)
+        leaf = "kernel"
+        if isinstance(layer, nnx.Linear) and set(array.shape[2:]) == {1}:
+            array = array[(..., *(0,) * (array.ndim - 2))]  # torchvision's squeeze and excitation
         if isinstance(layer, TRANSPOSED):
             array = _transposed(array, layer.transpose_kernel)
         else:

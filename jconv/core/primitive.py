@@ -185,7 +185,8 @@ def automatic(f: Callable[..., jax.Array], out: PartitionSpec, *args: Any) -> ja
     mesh = next((sharding.mesh for sharding in shardings if sharding is not None), None)
     if mesh is None:
         return f(*args)
-    return jax.sharding.auto_axes(f, out_sharding=NamedSharding(mesh, out))(*args)
+    split: Any = jax.sharding.auto_axes(f, out_sharding=NamedSharding(mesh, out))
+    return split(*args)
 
 
 def _align(args):

@@ -65,6 +65,7 @@ class Conv(Convolution):
         rngs: nnx.Rngs,
         **options: Unpack[ConvolutionOptions],
     ):
+        padding = hashable(padding)
         if padding_mode != "zeros" and padding in FLAX_MODES:
             raise ValueError(
                 f"Conv: padding={padding!r} is a padding_mode of its own; got "
@@ -79,7 +80,7 @@ class Conv(Convolution):
         self.mask = nnx.data(checked_mask("Conv", mask, shape))
         super().__init__(in_features, out_features, taps, {"kernel": shape}, rngs, **options)
         self.strides = per_axis(or_one(strides), axes, "strides", "Conv")
-        self.padding = hashable(padding)
+        self.padding = padding
         self.padding_mode = padding_mode
         self.input_dilation = per_axis(or_one(input_dilation), axes, "input_dilation", "Conv")
         self.kernel_dilation = per_axis(or_one(kernel_dilation), axes, "kernel_dilation", "Conv")

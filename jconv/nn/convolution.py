@@ -13,7 +13,7 @@ from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
 from jconv.nn.arguments import NONE, default_kernel_init, parameter, value_of, zeros_init
-from jconv.window import per_axis, whole
+from jconv.window import entries, per_axis, whole
 
 FLAX_MODES = {"CIRCULAR": "circular", "REFLECT": "reflect"}
 
@@ -83,7 +83,8 @@ class Convolution(nnx.Module):
 
 def sizes(layer: str, kernel_size: int | Sequence[int]) -> tuple[int, ...]:
     """Taps per axis; as in Flax one int is one axis."""
-    sizes = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size,)
+    many = entries(kernel_size)
+    sizes: Any = (kernel_size,) if many is None else many
     return per_axis(sizes, len(sizes), "kernel_size", layer)
 
 

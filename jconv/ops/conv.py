@@ -24,8 +24,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jconv.ops.conv_triangle import forward, input_grad
-from jconv.ops.pad import pad
-from jconv.window import Padding, PerAxis, Window, whole
+from jconv.ops.dtypes import at_least_float32
+from jconv.ops.pad import pad, unpad
+from jconv.window import Padding, PerAxis, Window, resolve_padding, whole
 
 
 def conv(
@@ -84,7 +85,7 @@ def conv(
                 f"dilated image is not defined; got input_dilation={input_dilation}"
             )
         x = pad(x, window.pads, padding_mode, op="conv")
-        window = dataclasses.replace(window, input=x.shape[1:-1], pads=((0, 0),) * len(spatial))
+        window = _on_padded(window, window.pads)
     w = jnp.flip(w, range(len(spatial))) if flip else w
     dtype = jnp.dtype(preferred_element_type or x.dtype)
     y = forward(
@@ -104,20 +105,24 @@ def conv_transpose(
     output_padding: PerAxis = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     precision: lax.PrecisionLike = None,
     implementation: str | None = None,
 ) -> jax.Array:
     """Transposed convolution of y (N, *spatial, K) with w (*window, C/groups, K), plus b (C).
 
     The result x is (N, *output, C). This is the adjoint of `conv`: w is the filter of the
-    convolution that it transposes, with that one's layout, stride, padding and dilation. "SAME"
-    gives spatial * stride pixels. Otherwise, as in PyTorch (which swaps w's channel axes),
+    convolution that it transposes, with that one's layout, stride, padding, dilation and padding
+    mode. "SAME" gives spatial * stride pixels. Otherwise, as in PyTorch (which swaps w's channel
+    axes),
 
         output = (spatial - 1) * stride - lo - hi + dilation * (window - 1) + 1 + output_padding
 
     Args:
       output_padding: pixels added at the end of the output: many outputs have one input when stride
         > 1.
+      padding_mode: that of the convolution: what falls outside of the image is added to the pixel
+        that its padding copied; with "zeros", all that PyTorch has here, it is dropped.
 
     Raises:
       ValueError, NotImplementedError: as `conv`.
@@ -132,11 +137,28 @@ def conv_transpose(
         y.shape[1:-1], w.shape[:-2], stride=stride, padding=padding, output_padding=output_padding,
         dilation=dilation, groups=groups,
     )  # fmt: skip
+    pads = None
+    if padding_mode != "zeros":
+        pads = resolve_padding(
+            padding, window.input, window.extent, window.stride, "conv_transpose"
+        )
+        window = _on_padded(window, pads)
     x = input_grad(
-        y, w, window=window, dtype=y.dtype, precision=precision, out_sharding=None,
-        implementation=implementation,
+        y, w, window=window, dtype=y.dtype if pads is None else at_least_float32(y.dtype),
+        precision=precision, out_sharding=None, implementation=implementation,
     )  # fmt: skip
+    if pads is not None:
+        x = unpad(x, pads, padding_mode, op="conv_transpose").astype(y.dtype)
     return _plus(x, b)
+
+
+def _on_padded(window, pads):
+    """The window on an image that has its padding already; what was cropped stays so."""
+    input = tuple(n + lo + hi for n, (lo, hi) in zip(window.input, pads, strict=True))
+    rest = zip(window.pads, pads, strict=True)
+    return dataclasses.replace(
+        window, input=input, pads=tuple((a - lo, b - hi) for (a, b), (lo, hi) in rest)
+    )
 
 
 def _plus(y, b):

@@ -29,6 +29,8 @@ from jax import lax
 
 from jconv.ops import sample
 from jconv.ops.dtypes import at_least_float32, wider
+from jconv.ops.filters import check_bias
+from jconv.ops.pooling import check_windows
 from jconv.window import Padding, PerAxis, Window, whole
 
 
@@ -67,6 +69,7 @@ def deform_conv(
         x.shape[1:-1], w.shape[:-2], stride=stride, padding=padding, dilation=dilation,
         groups=groups, op="deform_conv",
     )  # fmt: skip
+    check_windows("deform_conv", window)
     offset_groups = _offset_groups(x, offset, mask, window)
     wide = at_least_float32(x.dtype)
     n, c, taps, places = x.shape[0], x.shape[-1], math.prod(window.size), math.prod(window.output)
@@ -86,13 +89,15 @@ def deform_conv(
 
 def _positions(offset, window, offset_groups, dtype):
     """Where the taps read, N, output * taps, offset groups, axes, in pixels."""
-    place, tap = (np.indices(size).reshape(len(size), -1) for size in (window.output, window.size))
-    lo = np.array([lo for lo, _ in window.pads])
-    start = place.T * window.stride - lo
-    fixed = start[:, None, None] + tap.T * window.dilation  # output, 1, taps, axes
-    places, _, taps, axes = fixed.shape
+    axes, taps, places = len(window.size), math.prod(window.size), math.prod(window.output)
+    start = [
+        lax.broadcasted_iota(jnp.int32, window.output, axis) * s - lo
+        for axis, (s, (lo, _)) in enumerate(zip(window.stride, window.pads, strict=True))
+    ]
+    start = jnp.stack(start, -1).reshape(places, 1, 1, axes).astype(dtype)
+    tap = np.indices(window.size).reshape(axes, taps).T * window.dilation
     at = offset.astype(dtype).reshape(offset.shape[0], places, offset_groups, taps, axes)
-    at = (at + jnp.asarray(fixed, dtype)).swapaxes(2, 3)
+    at = (at + (start + tap.astype(dtype))).swapaxes(2, 3)
     return at.reshape(offset.shape[0], places * taps, offset_groups, axes)
 
 
@@ -143,8 +148,4 @@ def _check(x, w, b, groups):
             f"deform_conv: x and w must be floating point of one dtype; got x of {x.dtype}, w of "
             f"{w.dtype}"
         )
-    if b is not None and (b.shape != w.shape[-1:] or b.dtype != x.dtype):
-        raise ValueError(
-            f"deform_conv: b must be (K,) = {w.shape[-1:]} of {x.dtype}; got b {b.shape} of "
-            f"{b.dtype}"
-        )
+    check_bias("deform_conv", b, x, w)

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jconv.ops.dropout import Rate, arguments, divided, drawn
+from jconv.ops.dtypes import MOST_INT32
 from jconv.window import PerAxis, per_axis
 
 
@@ -45,6 +46,11 @@ def drop_block(key: jax.Array, x: jax.Array, rate: Rate, block_size: PerAxis) ->
     size = per_axis(block_size, len(n), "block_size", "drop_block")
     if 0 in n:
         return x
+    if (count := math.prod(x.shape[1:])) > MOST_INT32:
+        raise ValueError(
+            "drop_block: an example must have fewer than 2**31 numbers, which are counted in "
+            f"int32; got x {x.shape}, {count} numbers each"
+        )
     size = [min(r, pixels) for r, pixels in zip(size, n, strict=True)]
     places = [pixels - r + 1 for r, pixels in zip(size, n, strict=True)]
     gamma = rate * (math.prod(n) / (math.prod(size) * math.prod(places)))

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+MOST_INT32 = 2**31 - 1  # positions and counts are int32: the widest integers without jax_enable_x64
+
 
 def at_least_float32(dtype: Any) -> Any:
     """The dtype in which `dtype` is summed: float32 for float16 and bfloat16, else itself."""

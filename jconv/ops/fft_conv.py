@@ -22,11 +22,13 @@ arXiv:1312.5851.
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jconv.ops.dtypes import at_least_float32
+from jconv.ops.dtypes import MOST_INT32, at_least_float32
 from jconv.ops.filters import check_bias, check_channels
 from jconv.window import Padding, PerAxis, Window, whole
 
@@ -89,6 +91,12 @@ def _correlate(x, w, window, precision):
     x = x.astype(dtype).reshape(*x.shape[:-1], groups, c)
     w = w.reshape(*w.shape[:-1], groups, k // groups)
     lengths = tuple(map(_length, window.input, window.extent, window.pads))
+    if math.prod(lengths) > MOST_INT32:
+        raise ValueError(
+            "fft_conv: a transform must have fewer than 2**31 points, which JAX counts in int32; "
+            f"got spatial axes {window.input}, window {window.size}, padding {window.pads}, a "
+            f"transform of {lengths}"
+        )
     real = not jnp.iscomplexobj(x)
     forth, back = (jnp.fft.rfftn, jnp.fft.irfftn) if real else (jnp.fft.fftn, jnp.fft.ifftn)
     image, filter = tuple(range(1, axes + 1)), tuple(range(axes))

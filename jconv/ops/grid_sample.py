@@ -30,6 +30,7 @@ from jax import lax
 
 from jconv.ops import sample
 from jconv.ops.dtypes import at_least_float32, wider
+from jconv.ops.pooling import check_positions
 from jconv.window import per_axis
 
 MODES = ("nearest", "bilinear", "bicubic")
@@ -107,17 +108,18 @@ def affine_grid(
             "affine_grid: theta must be floating point (N, 2, 3) or (N, 3, 4); got theta "
             f"{theta.shape} of {theta.dtype}"
         )
-    size = per_axis(size, theta.shape[1], "size", "affine_grid")
+    axes = theta.shape[1]
+    size = per_axis(size, axes, "size", "affine_grid")
     lines = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in size]
     if not align_corners:
         lines = [line * (n - 1) / n for line, n in zip(lines, size, strict=True)]
-    position = np.meshgrid(*lines, indexing="ij")[::-1]
-    position = np.stack([*position, np.ones(size)], -1)
     wide = at_least_float32(theta.dtype)
-    grid = jnp.einsum(
-        "...j,nij->n...i", jnp.asarray(position, wide), theta.astype(wide),
-        precision=lax.Precision.HIGHEST,
-    )  # fmt: skip
+    columns = theta.astype(wide).reshape(theta.shape[0], *(1,) * axes, axes, axes + 1)
+    grid = columns[..., axes]
+    # x is the last axis. One line for each: no array of the grid's size is written into a program.
+    for j, line in enumerate(reversed(lines)):
+        shape = [-1 if a == axes - j else 1 for a in range(axes + 2)]
+        grid = grid + columns[..., j] * line.astype(wide).reshape(shape)
     return grid.astype(theta.dtype)
 
 
@@ -182,6 +184,7 @@ def _check(x, grid, mode, padding_mode):
             "grid_sample: x must be floating point or complex (N, H, W, C) or (N, D, H, W, C), no "
             f"spatial axis empty; got x {x.shape} of {x.dtype}"
         )
+    check_positions("grid_sample", x.shape[1:-1])
     if grid.ndim != x.ndim or grid.shape[0] != x.shape[0] or grid.shape[-1] != axes:
         raise ValueError(
             f"grid_sample: grid must be (N, {'P, Q' if axes == 2 else 'O, P, Q'}, {axes}) with "

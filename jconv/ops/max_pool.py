@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jconv.ops.pooling import check_positions, pooling_window, position
+from jconv.ops.pooling import check_windows, pooling_window, position
 from jconv.ops.tied import largest_tied
 from jconv.ops.winner import largest, largest_and_tap
 from jconv.window import Padding, PerAxis
@@ -38,7 +38,7 @@ def max_pool(
     """The largest pixel of each window of x (N, *spatial, C): y (N, *output, C).
 
     A NaN in a window is its maximum. A window that holds padding alone is -inf (the smallest
-    integer for integers).
+    number of a dtype without infinity: integers, some float8).
 
     Args:
       window: pixels per axis.
@@ -79,8 +79,8 @@ def min_pool(
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """The smallest pixel of each window of x (N, *spatial, C): y (N, *output, C).
 
-    A NaN in a window is its minimum. A window that holds padding alone is inf (the largest integer
-    for integers). Arguments and indices as in `max_pool`.
+    A NaN in a window is its minimum. A window that holds padding alone is inf (the largest number
+    of a dtype without infinity). Arguments and indices as in `max_pool`.
 
     Raises:
       ValueError, NotImplementedError: as `max_pool`.
@@ -94,7 +94,7 @@ def min_pool(
 def _max_pool(op, x, window, ties, return_indices, implementation):
     if ties not in TIES:
         raise ValueError(f'{op}: ties must be "first" or "shared"; got {ties!r}')
-    check_positions(op, window.input)
+    check_windows(op, window)
     value = largest if ties == "first" else largest_tied
     if not return_indices:
         return value(x, window=window, implementation=implementation)

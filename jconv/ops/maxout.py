@@ -29,6 +29,8 @@ def maxout(x: jax.Array, pieces: int) -> jax.Array:
     x, pieces = jnp.asarray(x), whole(pieces, "pieces", "maxout")
     if x.ndim < 1 or not KINDS["real numbers"](x.dtype):
         raise ValueError(f"maxout: x must be real numbers (..., C); got x {x.shape} of {x.dtype}")
+    if x.shape[-1] == 0:
+        return x
     if x.shape[-1] % pieces:
         raise ValueError(
             f"maxout: x's C={x.shape[-1]} does not divide into pieces={pieces}; got x {x.shape}"

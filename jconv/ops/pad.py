@@ -1,4 +1,10 @@
-"""Padding an image with something other than zeros, and the adjoint of periodic padding."""
+"""Padding an image with zeros or with its own pixels, and the adjoint, which adds them up.
+
+    pad      y = P x     [N HW C] -> [N (lo + H + hi) (lo + W + hi) C]
+    unpad    x = P' y
+
+Each row of P has at most a single 1: at the pixel that it copies.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +12,84 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from jconv.window import Pair
+from jconv.window import Padding, Pair, resolve_padding
 
 MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
-def pad(x: jax.Array, pads: Sequence[Pair], mode: str = "zeros", *, op: str = "pad") -> jax.Array:
-    """x (N, *spatial, C) with `pads`, (lo, hi) pixels per spatial axis, around it.
+def pad(
+    x: jax.Array, padding: Padding, padding_mode: str = "zeros", *, op: str = "pad"
+) -> jax.Array:
+    """x (N, *spatial, C) with pixels around it.
 
     Args:
-      mode: "zeros" | "reflect" (mirrored, the border pixel not repeated) | "replicate" (the border
-        pixel) | "circular".
+      padding: int | one entry per axis, each int or (lo, hi), in pixels.
+      padding_mode: what they hold: "zeros" | "reflect" (mirrored, the border pixel not repeated) |
+        "replicate" (the border pixel) | "circular".
       op: the operation that asks, for the error messages.
 
     Raises:
-      ValueError: an unknown mode, or more padding than the image can fill: a reflection has at most
-        size - 1 pixels, a circular image at most size.
+      ValueError: an x without spatial axes, an unknown mode, a padding that does not fit, or more
+        than the image can fill: a reflection has at most size - 1 pixels, a circular image at most
+        size.
     """
+    x = jnp.asarray(x)
+    if x.ndim < 3:
+        raise ValueError(
+            f"{op}: x must be (N, *spatial, C) with one or more spatial axes; got x {x.shape}"
+        )
+    pads = _pads(padding, x.shape[1:-1], padding_mode, op)
+    return jnp.pad(x, [(0, 0), *pads, (0, 0)], mode=MODES[padding_mode])
+
+
+def unpad(y: jax.Array, pads: Sequence[Pair], padding_mode: str, *, op: str = "unpad") -> jax.Array:
+    """The adjoint of `pad`: each padding pixel of y is added to the pixel of which it is a copy.
+
+    y (N, *padded, C) gives x (N, *spatial, C), where padded is spatial + lo + hi.
+
+    Raises:
+      ValueError: as `pad`.
+    """
+    padded = y.shape[1:-1]
+    spatial = tuple(n - lo - hi for n, (lo, hi) in zip(padded, pads, strict=True))
+    for axis, (n, (lo, hi)) in enumerate(
+        zip(spatial, _pads(pads, spatial, padding_mode, op), strict=True), 1
+    ):
+        before, x, after = jnp.split(y, [lo, lo + n], axis)
+        # Where the first pixel of each part belongs.
+        if padding_mode == "reflect":
+            parts = ((jnp.flip(before, axis), 1), (jnp.flip(after, axis), n - 1 - hi))
+        elif padding_mode == "replicate":
+            sides = (jnp.sum(part, axis, keepdims=True, dtype=y.dtype) for part in (before, after))
+            parts = zip(sides, (0, n - 1), strict=True)
+        else:
+            parts = ((before, n - lo), (after, 0)) if padding_mode == "circular" else ()
+        for part, start in parts:
+            config = [(0, 0, 0)] * y.ndim
+            config[axis] = (start, n - start - part.shape[axis], 0)
+            x = x + lax.pad(part, jnp.zeros((), y.dtype), config)
+        y = x
+    return y
+
+
+def _pads(padding, spatial, mode, op):
+    """(lo, hi) per axis, if the image can fill them."""
     if mode not in MODES:
         raise ValueError(f"{op}: padding_mode must be one of {', '.join(MODES)}; got {mode!r}")
-    spatial = x.shape[1:-1]
+    if isinstance(padding, str):
+        raise ValueError(
+            f"{op}: padding must be an int, or one int or (lo, hi) pair per axis; got {padding!r}"
+        )
+    pads = resolve_padding(padding, spatial, spatial, spatial, op)
     spare = {"reflect": 1, "circular": 0}.get(mode)
     if spare is not None and any(max(p) > n - spare for p, n in zip(pads, spatial, strict=True)):
         raise ValueError(
             f'{op}: padding_mode="{mode}" can fill at most {tuple(n - spare for n in spatial)} '
-            f"pixels on each side of an image of {tuple(spatial)}; got padding {tuple(pads)}"
+            f"pixels on each side of an image of {tuple(spatial)}; got padding {pads}"
         )
-    return jnp.pad(x, [(0, 0), *pads, (0, 0)], mode=MODES[mode])
+    return pads
 
 
 def wrap(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jconv.ops.dtypes import MOST_INT32
 from jconv.window import Window, per_axis
 
 KINDS = {
@@ -44,15 +45,33 @@ def check_image(op, x, kind, name="x"):
         )
     if not KINDS[kind](x.dtype):
         raise ValueError(f"{op}: {name} must hold {kind}; got {name} {x.shape} of {x.dtype}")
+    if x.dtype == jnp.float8_e8m0fnu:
+        raise ValueError(
+            f"{op}: {name} must be of a dtype that has 0 and negative numbers; got {name} "
+            f"{x.shape} of {x.dtype}"
+        )
 
 
-def check_positions(op, spatial):
+def check_positions(op, spatial, what="an image"):
     """Positions are int32; the sizes that jax.export leaves open can't be compared."""
     known = all(isinstance(n, int) for n in spatial)
-    if known and math.prod(spatial) > np.iinfo(np.int32).max:
+    if known and math.prod(spatial) > MOST_INT32:
         raise ValueError(
-            f"{op}: an image must have fewer than 2**31 pixels, whose positions are int32; got "
+            f"{op}: {what} must have fewer than 2**31 pixels, whose positions are int32; got "
             f"spatial axes {tuple(spatial)}"
+        )
+
+
+def check_windows(op, window):
+    """So are taps, and places in the image with its padding."""
+    check_positions(op, window.input)
+    padded = (n + lo + hi for n, (lo, hi) in zip(window.input, window.pads, strict=True))
+    sizes = (math.prod(window.size), *window.stride, *window.dilation, *padded)
+    if any(isinstance(size, int) and size > MOST_INT32 for size in sizes):
+        raise ValueError(
+            f"{op}: a window, its steps and an axis with its padding must have fewer than 2**31 "
+            f"pixels, whose positions are int32; got window {window.size}, stride {window.stride}, "
+            f"dilation {window.dilation}, padding {window.pads}, spatial axes {window.input}"
         )
 
 
@@ -64,8 +83,11 @@ def check_not_empty(op, x):
 
 
 def least(dtype):
-    """The identity of maxima: -inf, or the smallest integer."""
-    return np.array(-np.inf if jnp.issubdtype(dtype, jnp.floating) else np.iinfo(dtype).min, dtype)
+    """The identity of maxima: -inf, or the smallest number where there is none."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return np.array(jnp.iinfo(dtype).min, dtype)
+    infinite = np.array(-np.inf, dtype)  # NaN, or the smallest number, in the float8 without it
+    return infinite if np.isinf(infinite) else np.array(jnp.finfo(dtype).min, dtype)
 
 
 def beats(a, b):

@@ -36,6 +36,7 @@ from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import (
     check_image,
     check_positions,
+    check_windows,
     first_largest,
     pixels,
     pooling_window,
@@ -129,6 +130,7 @@ def stochastic_pool(
         return y.astype(x.dtype)
     if key is None:
         raise ValueError("stochastic_pool: a draw must have a key; got key=None")
+    check_windows("stochastic_pool", win)
     tap, total = _draw(key, lax.stop_gradient(x).astype(wide), win)
     y = take(x, tap, window=win, dtype=x.dtype)
     return jnp.where(jnp.isfinite(total), y, jnp.nan)

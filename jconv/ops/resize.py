@@ -33,8 +33,10 @@ from jax import lax
 
 from jconv.core import Implementation, Operation, linear
 from jconv.ops.dtypes import at_least_float32
+from jconv.ops.pooling import check_positions
 from jconv.ops.resize_line import CONTINUOUS, METHODS, Line, entries, taps
 from jconv.window import PerAxis, per_axis
+from jconv.window import entries as entries_of
 
 # Taps are written into the program one by one: from here on one matrix product is faster (CPU).
 MOST_TAPS = 32
@@ -89,6 +91,8 @@ def resize(
         Line(n[axis], m[axis], method, align_corners, antialias, scales[axis])
         for axis in range(len(n))
     ]
+    for axis in (*n, *m):
+        check_positions("resize", (axis,), "an axis")
     y = x.astype(at_least_float32(x.dtype))
     # What becomes smaller first: the other axes have less to do.
     for axis in sorted(range(len(n)), key=lambda axis: m[axis] / n[axis]):
@@ -154,7 +158,7 @@ linear(resample, _transposed)
 
 
 def _scales(scale, axes):
-    given = tuple(scale) if isinstance(scale, Sequence) else (scale,) * axes
+    given = entries_of(scale) or (scale,) * axes
     real = [isinstance(s, numbers.Real) and not isinstance(s, bool) for s in given]
     if len(given) != axes or not all(real) or not all(0 < s < math.inf for s in given):
         raise ValueError(

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-MOST_PIXELS = 2**31 - 1
+from jconv.ops.dtypes import MOST_INT32
 
 
 def pixels(x: jax.Array, position: tuple[jax.Array, ...]) -> jax.Array:
@@ -41,9 +41,9 @@ def pixels(x: jax.Array, position: tuple[jax.Array, ...]) -> jax.Array:
         return jnp.zeros(
             (*jnp.broadcast_shapes(*(p.shape for p in position)), x.shape[-1]), x.dtype
         )
-    if all(isinstance(n, int) for n in spatial) and math.prod(spatial) > MOST_PIXELS:
+    if all(isinstance(n, int) for n in spatial) and math.prod(spatial) > MOST_INT32:
         raise ValueError(
-            f"sampling: an image has at most {MOST_PIXELS} pixels, what int32 counts; got spatial "
+            f"sampling: an image has at most {MOST_INT32} pixels, what int32 counts; got spatial "
             f"{tuple(spatial)}"
         )
     flat, inside = jnp.zeros((), jnp.int32), jnp.ones((), bool)
@@ -76,5 +76,8 @@ def shares(at: jax.Array, size: int) -> tuple[tuple[jax.Array, jax.Array], ...]:
     """The two pixels around positions on an axis of `size` pixels, each with its share."""
     # Also false for NaN; -2 reads nothing, and has finite shares, so that no gradient is NaN.
     at = jnp.where((at >= -1) & (at <= size), at, jnp.full((), -2, at.dtype))
+    # Without the barrier XLA computes `at` a second time for the shares, and rounds it otherwise:
+    # at a whole position they would then be those of another pixel.
+    at = lax.optimization_barrier(at)
     low = lax.stop_gradient(jnp.floor(at))
     return (low, 1 - (at - low)), (low + 1, at - low)

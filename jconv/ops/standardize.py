@@ -29,7 +29,7 @@ from jax import lax
 from jax.interpreters import ad
 
 from jconv.core import Operation, one_body
-from jconv.ops.dtypes import at_least_float32
+from jconv.ops.dtypes import MOST_INT32, at_least_float32
 from jconv.window import whole
 
 type AxisName = str | tuple[str, ...] | None
@@ -281,6 +281,11 @@ def mask_of(op: str, mask: Any, x: jax.Array) -> jax.Array | None:
         raise ValueError(f"{op}: mask must be booleans; got mask {mask.shape} of {mask.dtype}")
     if not broadcasts(mask.shape, x.shape):
         raise ValueError(f"{op}: mask {mask.shape} does not broadcast to x {x.shape}")
+    if all(isinstance(n, int) for n in x.shape) and math.prod(x.shape) > MOST_INT32:
+        raise ValueError(
+            f"{op}: an x with a mask must have fewer than 2**31 numbers, which are counted in "
+            f"int32; got x {x.shape}"
+        )
     return jnp.broadcast_to(mask, x.shape)
 
 

@@ -73,6 +73,54 @@ def test_rows_of_a_flattened_image():
     assert_close(model(x), image.reshape(4, 18) @ arrays["2.weight"].T, terms=20)
 
 
+class Excited(nnx.Module):
+    """torchvision's names."""
+
+    def __init__(self, slopes, rngs):
+        self.se = nn.SqueezeExcitation(4, 2, rngs=rngs)
+        self.act = nn.PReLU(num_features=slopes)
+
+    def __call__(self, x):
+        return self.act(self.se(x))
+
+
+@pytest.mark.parametrize(("slopes", "given"), [(None, 1), (1, 1), (4, 4)])
+def test_slopes_and_1x1_convolutions_for_linear_layers(slopes, given):
+    r = np.random.default_rng(0)
+    shapes = {"se.fc1.weight": (2, 4, 1, 1), "se.fc1.bias": (2,), "se.fc2.weight": (4, 2, 1, 1)}
+    shapes |= {"se.fc2.bias": (4,), "act.weight": (given,)}
+    arrays = {name: r.standard_normal(shape).astype("f4") for name, shape in shapes.items()}
+    model = Excited(slopes, nnx.Rngs(0))
+    from_pytorch(model, arrays)
+    x = r.standard_normal((2, 3, 5, 4)).astype("f4")
+    w1, b1, w2, b2, slope = (np.squeeze(a) for a in arrays.values())
+    hidden = np.maximum(x.mean((1, 2)) @ w1.T + b1, 0)
+    y = x / (1 + np.exp(-(hidden @ w2.T + b2)))[:, None, None]
+    assert_close(model(x), np.where(y > 0, y, slope * y), terms=20)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("act.weight", (3,), r"act\.weight is \(3,\) .* act\.negative_slope is \(4,\)"),
+        ("act.weight", (1,), r"act\.weight is \(1,\) .* act\.negative_slope is \(4,\)"),
+        ("se.fc1.weight", (2, 4, 3, 3), r"se\.fc1\.weight is \(3, 3, 4, 2\) .* is \(4, 2\)"),
+        ("se.fc2.weight", (2, 4, 1, 1), r"se\.fc2\.weight is \(4, 2\) .* is \(2, 4\)"),
+    ],
+)
+def test_slopes_and_1x1_convolutions_that_do_not_fit(name, shape, message):
+    shapes = {"se.fc1.weight": (2, 4, 1, 1), "se.fc1.bias": (2,), "se.fc2.weight": (4, 2, 1, 1)}
+    shapes |= {"se.fc2.bias": (4,), "act.weight": (4,), name: shape}
+    with pytest.raises(ValueError, match=message):
+        from_pytorch(Excited(4, nnx.Rngs(0)), {n: np.zeros(s) for n, s in shapes.items()})
+
+
+def test_slopes_for_a_layer_with_one():
+    model = nn.Sequential(nn.PReLU())
+    with pytest.raises(ValueError, match=r"0\.weight is \(4,\) .* 0\.negative_slope is \(\)"):
+        from_pytorch(model, {"0.weight": np.zeros(4)})
+
+
 def test_attributes_called_layers():
     class Listed(nnx.Module):
         def __init__(self, rngs):

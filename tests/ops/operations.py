@@ -61,6 +61,14 @@ def transposed(y, w):
     )
 
 
+def periodic(y, w):
+    """`transposed`, a pixel wider on each side; then these are wrapped round."""
+    x = transposed(y, w)
+    h, v = x.shape[1] - 2, x.shape[2] - 2
+    x = x[:, 1:-1].at[:, h - 1].add(x[:, 0]).at[:, 0].add(x[:, -1])
+    return x[:, :, 1:-1].at[:, :, v - 1].add(x[:, :, 0]).at[:, :, 0].add(x[:, :, -1])
+
+
 def patches(x):
     """The four pixels of each 2x2 window with stride 1, as an axis of their own."""
     h, w = x.shape[1:3]
@@ -87,6 +95,12 @@ OPS = {
     "conv_transpose": Op(
         functools.partial(jconv.conv_transpose, stride=(2, 1), padding="VALID"),
         transposed, ((2, 3, 2, 2), (3, 2, 1, 2)), (0, 1),
+    ),
+    "conv_transpose_circular": Op(
+        functools.partial(
+            jconv.conv_transpose, stride=(2, 1), padding=1, padding_mode="circular"
+        ),
+        periodic, ((2, 2, 3, 2), (3, 2, 1, 2)), (0, 1),
     ),
     "max_pool": Op(
         functools.partial(jconv.max_pool, window=2, stride=1),

@@ -17,6 +17,7 @@ from jconv.ops.adaptive_pool import (
 from jconv.ops.lp_pool import lp_pool
 from jconv.ops.max_pool import max_pool, min_pool
 from jconv.ops.maxout import maxout
+from jconv.ops.pad import pad
 from jconv.ops.random_pool import fractional_max_pool, stochastic_pool
 from jconv.ops.unpool import max_unpool
 from tests.ops.operations import Op, patches
@@ -64,6 +65,11 @@ def drawn(x):
 
 
 OPS = {
+    "pad": Op(
+        functools.partial(pad, padding=((1, 0), (0, 2)), padding_mode="reflect"),
+        lambda x: jnp.pad(x, ((0, 0), (1, 0), (0, 2), (0, 0)), mode="reflect"),
+        ((2, 3, 4, 2),), (0,),
+    ),
     "min_pool": Op(
         functools.partial(min_pool, window=2, stride=1), lambda x: patches(x).min(0), (IMAGE,), ()
     ),

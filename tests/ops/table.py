@@ -13,7 +13,12 @@ from pathlib import Path
 import jconv
 import jconv.lax
 import jconv.losses
-from tests.ops import norm_operations, test_smallest, test_transformations
+from tests.ops import (
+    norm_operations,
+    test_beyond_int32,
+    test_smallest,
+    test_transformations,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "transformations.md"
 OPS = test_transformations.OPS
@@ -35,6 +40,7 @@ COLUMNS = {
     "no example, one": ("test_number_of_examples",),
     "axes of one": ("test_one_of_each",),
     "empty axes": ("test_none",),
+    "2^31 numbers": ("test_works", "test_refuses_and_says_why"),
 }
 
 # Operations that stand in the battery under other names, or several times.
@@ -43,7 +49,6 @@ ROWS = {
         "conv_1d", "conv_2d", "conv_3d", "grouped", "depthwise", "dilated", "strided",
         "input_dilated",
     ),
-    **{f"losses.{name}": (name,) for name in vars(jconv.losses)},
 }  # fmt: skip
 # What has no array to be transformed by.
 CONSTANTS = {"causal_mask", "explain_choice", "conv_dimension_numbers"}
@@ -71,7 +76,11 @@ def entries(name: str) -> list[str]:
 
 def _public_name(op: str) -> str | None:
     """ "max_pool" of "max_pool_tied": the longest that it begins with."""
-    names = [name for name in public() if op == name or op.startswith(f"{name}_")]
+    names = [
+        name
+        for name in public()
+        if (short := name.removeprefix("losses.")) == op or op.startswith(f"{short}_")
+    ]
     return max(names, key=len, default=None)
 
 
@@ -88,6 +97,12 @@ def cell(name: str, column: str) -> str:
         refused = test_smallest.CASES[name][-1]
         words = {"H": "H, W", "C": "C"}
         return f"refused: {', '.join(words[axis] for axis in refused)}" if refused else "yes"
+    if column == "2^31 numbers":
+        cases = {
+            "yes": test_beyond_int32.WORK,
+            "refused": test_beyond_int32.REFUSED,
+        }
+        return ", ".join(word for word, names in cases.items() if name in map(_public_name, names))
     return "yes"
 
 
@@ -105,7 +120,9 @@ A generated page (`python -m tests.ops.table`); a test fails where it is out of 
 public operation is missing from it. Each operation is compared with the same transformation of a
 plain formulation in jax.numpy and jax.lax, in float64, to a relative 1e-10 (second derivatives
 1e-9; float16, bfloat16 and float32 to eight roundings of their own). Meshes are eight devices, and
-no compiled program gathers the examples. `pytest -m slow tests/ops` runs all of it.
+no compiled program gathers the examples. Of 2^31 numbers and more an operation
+counts in wider integers, or refuses, for it would count in int32 (both: where it has positions to
+count). `pytest -m slow tests/ops` runs all of it.
 
 """
 

@@ -117,6 +117,73 @@ def test_is_the_adjoint_of_conv(case, key, x64):
     np.testing.assert_allclose(jnp.vdot(forward[crop], y), jnp.vdot(other, x), rtol=1e-10)
 
 
+MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # NumPy's words
+PADDED = {
+    "strided": Case(stride=(2, 2), padding=((1, 2), (2, 0)), output_padding=(1, 0), groups=2),
+    "dilated": Case(dilation=(1, 3), padding=((0, 1), (2, 3)), output_padding=(0, 2)),
+    "one_axis": Case(
+        y=(2, 5, 4), window=(3,), stride=(2,), padding=((2, 1),), output_padding=(1,), dilation=(1,)
+    ),
+}
+each_padded = pytest.mark.parametrize("case", PADDED.values(), ids=PADDED)
+each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+def gathered(padded, spatial, pads, mode):
+    """Each pixel of a padded image added to the pixel of the image that it is a copy of."""
+    source = np.pad(np.arange(np.prod(spatial)).reshape(spatial), pads, MODES[mode]).ravel()
+    flat = padded.reshape(len(padded), source.size, -1)
+    x = np.zeros((len(padded), int(np.prod(spatial)), flat.shape[-1]))
+    for pixel, target in enumerate(source):
+        x[:, target] += flat[:, pixel]
+    return x.reshape(len(padded), *spatial, -1)
+
+
+@each_mode
+@each_padded
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_padding_modes(case, mode, dtype, key):
+    """Stamped on an image that has its padding, which is then folded in."""
+    y, w = case.arrays(key, dtype)
+    x = jconv.conv_transpose(y, w, padding_mode=mode, **case.options)
+    pads = case.options["padding"]
+    none = {**case.options, "pads": ((0, 0),) * len(pads)}
+    none.pop("padding")
+    padded = oracle(y, w, **none)
+    expected = gathered(padded, x.shape[1:-1], pads, mode)
+    assert x.dtype == dtype
+    assert x.shape == jconv.conv_transpose(y, w, **case.options).shape
+    assert_close(x, expected, terms=4 * case.terms)
+
+
+@each_mode
+@pytest.mark.parametrize("padding", ["SAME", "CAUSAL", (1, 0)])
+def test_is_the_transpose_of_a_padded_conv(mode, padding, key, x64):
+    case = Case(stride=(2, 1))
+    y, w = case.arrays(key, "float64")
+    options = {"stride": case.stride, "padding": padding, "padding_mode": mode}
+    x = jconv.conv_transpose(y, w, **options)
+    image = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    (expected,) = jax.linear_transpose(lambda x: jconv.conv(x, w, **options), image)(y)
+    np.testing.assert_allclose(x, expected, rtol=1e-10, atol=1e-10)
+    other = jax.random.normal(jax.random.key(1), x.shape, x.dtype)
+    forward = jnp.vdot(jconv.conv(other, w, **options), y)
+    np.testing.assert_allclose(forward, jnp.vdot(other, x), rtol=1e-10)
+
+
+def test_padding_modes_of_integers():
+    y, w = jnp.ones((1, 4, 1), jnp.int32), jnp.ones((3, 1, 1), jnp.int32)
+    x = jconv.conv_transpose(y, w, padding_mode="replicate")
+    np.testing.assert_array_equal(x[0, :, 0], [3, 3, 3, 3])
+
+
+def test_second_derivatives_in_a_padding_mode(key, x64):
+    case = PADDED["strided"]
+    y, w = case.arrays(key, "float64")
+    f = jax.jit(functools.partial(jconv.conv_transpose, padding_mode="reflect", **case.options))
+    check_grads(f, (y, w), order=2, modes=["fwd", "rev"], eps=1e-3, rtol=1e-5, atol=1e-7)
+
+
 @each_case
 def test_gradient_matches_finite_differences(case, key, x64):
     # Bilinear: central differences with a step of 1 are exact, so only rounding remains.
@@ -184,10 +251,15 @@ IMAGE, FILTER = (1, 3, 3, 6), (3, 3, 4, 6)
         (IMAGE, FILTER, {"output_padding": 1, "padding": 0}, r"must be smaller than stride or"),
         (IMAGE, FILTER, {"padding": 5}, r"leaves no pixel of the output"),
         (IMAGE, FILTER, {"padding": -1}, r"padding must not be negative"),
+        (IMAGE, FILTER, {"padding_mode": "mirror"}, r"padding_mode must be one of .*'mirror'"),
+        (
+            IMAGE, FILTER, {"padding_mode": "reflect", "padding": 2},
+            r'"reflect" can fill at most \(0, 0\) pixels on each side of an image of \(1, 1\)',
+        ),
         (IMAGE, FILTER, {"b": jnp.zeros(6)}, r"b must be \(C,\) = \(4,\) of float32; got b \(6,\)"),
         (IMAGE, FILTER, {"implementation": "fast"}, r"implementation must be .*got 'fast'"),
     ],
-)
+)  # fmt: skip
 def test_says_what_is_wrong(y, w, options, message):
     with pytest.raises(ValueError, match=r"^conv(_transpose|_input_grad): .*" + message):
         jconv.conv_transpose(jnp.zeros(y), jnp.zeros(w), **options)

@@ -178,9 +178,3 @@ def test_says_what_is_wrong(x, grid, options, message):
 def test_affine_grid_says_what_is_wrong(theta, size, message):
     with pytest.raises(ValueError, match=f"^affine_grid: .*{message}"):
         affine_grid(theta, size)
-
-
-def test_an_image_beyond_int32_is_refused():
-    x = jax.ShapeDtypeStruct((1, 2**16, 2**15, 1), jnp.float32)
-    with pytest.raises(ValueError, match=r"^sampling: an image has at most 2147483647 pixels"):
-        jax.eval_shape(grid_sample, x, jax.ShapeDtypeStruct((1, 1, 1, 2), jnp.float32))

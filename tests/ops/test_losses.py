@@ -1,4 +1,4 @@
-"""jconv.ops.losses against the definition, and where plain formulas fail: logits that are huge or
+"""jconv.losses against the definition, and where plain formulas fail: logits that are huge or
 minus infinity, positions that don't count, second derivatives.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jconv.ops import losses
+from jconv import losses
 from tests.oracles import losses as oracle
 from tests.tolerance import assert_close
 

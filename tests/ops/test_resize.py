@@ -172,6 +172,12 @@ def test_jax_image_resize(ours, theirs, key):
     assert_close(resize(x, (5, 7), **ours), expected, terms=100)
 
 
+def test_arrays_are_sequences():
+    x = jax.random.normal(jax.random.key(0), (1, 4, 5, 2))
+    np.testing.assert_array_equal(resize(x, np.array([2, 3])), resize(x, (2, 3)))
+    np.testing.assert_array_equal(resize(x, scale=np.array([2, 0.5])), resize(x, scale=(2, 0.5)))
+
+
 X = jnp.zeros((1, 4, 4, 2))
 
 

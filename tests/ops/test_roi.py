@@ -147,3 +147,16 @@ def test_says_what_is_wrong(x, boxes, indices, options, message):
 def test_pool_says_what_is_wrong():
     with pytest.raises(ValueError, match=r"^roi_pool: x must be floating point"):
         roi_pool(X[0], BOXES, INDICES, output_size=2)
+
+
+def test_positions_on_a_pixel_read_it_when_compiled(x64):
+    """XLA may compute a position twice, rounded to either side of a whole number."""
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.standard_normal((1, 9, 11, 1)))
+    corners = np.sort(random.integers(-4, 26, (400, 2, 2)) / 2, axis=1)
+
+    def f(x, boxes):
+        return roi_align(x, boxes, np.zeros(400, np.int32), output_size=2, sampling_ratio=3)
+
+    boxes = jnp.asarray(corners.reshape(400, 4))
+    np.testing.assert_allclose(jax.jit(f)(x, boxes), f(x, boxes), rtol=1e-9, atol=1e-9)

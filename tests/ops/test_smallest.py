@@ -93,6 +93,7 @@ CASES = {
         lambda x, w: jconv.deform_conv(x, jnp.zeros((*x.shape[:3], 2)), w, padding=0),
         (image, pointwise), 6, "H",
     ),
+    "pad": (lambda x: jconv.pad(x, 0), (image,), 2, ""),
     "blur_pool": (lambda x: jconv.blur_pool(x, 1, stride=1), (image,), 2, "H"),
     "unfold": (functools.partial(jconv.unfold, window=1), (image,), 2, ""),
     "fold": (lambda y: jconv.fold(y, y.shape[1:3]), (windows,), 2, ""),

@@ -1,4 +1,4 @@
-"""The fixture `torch`: PyTorch's functions, evaluated in a process of its own."""
+"""The fixtures `torch` and `torchvision`: their functions, evaluated in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ DEFAULT = Path(__file__).parents[2] / ".torch" / "bin" / "python"
 class Torch:
     """`torch("nn.functional.conv2d", x, w, stride=2)`: (results, gradients).
 
-    Arrays are given as they are; `results` is a list, `gradients` one array per floating-point
-    argument, in order, of sum(results[0] * peer.cotangent(results[0].shape)).
+    Arrays are given as they are, or as `peer.Constant`s, without a gradient; `results` is a list,
+    `gradients` one array per other floating-point argument, in order, of
+    sum(results[0] * peer.cotangent(results[0].shape)).
     """
 
     def __init__(self, python: Path):
@@ -32,10 +33,12 @@ class Torch:
         def stored(value):
             if isinstance(value, (list, tuple)):
                 return [stored(v) for v in value]
+            kind = "constant" if isinstance(value, peer.Constant) else "array"
+            value = value.array if isinstance(value, peer.Constant) else value
             if not hasattr(value, "shape"):
                 return value
             arrays.append(np.asarray(value))
-            return {"array": len(arrays) - 1}
+            return {kind: len(arrays) - 1}
 
         call = {
             "name": name,
@@ -68,3 +71,15 @@ def torch(request):
     found = Torch(python)
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def torchvision(torch):
+    """`torch`, for names in torchvision; the test is skipped where there is none."""
+    try:
+        torch("torchvision.ops.box_area", peer.Constant(np.ones((1, 4))))
+    except ValueError as error:
+        if peer.ABSENT not in str(error):
+            raise
+        pytest.skip(f"{error}; see docs/contributing.md")
+    return torch

@@ -1,23 +1,35 @@
 """PyTorch at the other end of a pipe: evaluates one function after the other, with its gradients.
 
-    python peer.py          runs with PyTorch's interpreter, and imports nothing but torch and NumPy
+    python peer.py      runs with PyTorch's interpreter, and imports torch, torchvision and NumPy
 
 A message is its length in bytes, 8 of them little-endian, and an .npz archive. The request's entry
-`call` is JSON: {"name": "nn.functional.conv2d", "args": [...], "kwargs": {...}}, where
-{"array": k} stands for the archive's entry `a<k>`. The answer holds the results as y0, y1, ...,
-and for every floating-point array that was given the gradient of sum(y0 * cotangent) as g<k>; or
+`call` is JSON: {"name": "nn.functional.conv2d", "args": [...], "kwargs": {...}}, the name below
+`torch`, or one of torchvision in full, and {"array": k} in the place of the archive's entry `a<k>`,
+{"constant": k} of one without a gradient. The answer holds the results as y0, y1, ..., and for
+every other floating-point array that was given the gradient of sum(y0 * cotangent) as g<k>; or
 `error`, the text of what PyTorch raised.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import importlib
 import io
 import json
 import struct
 import sys
 
 import numpy as np
+
+ABSENT = "no torchvision that works with this PyTorch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """An array in which PyTorch's side takes no gradient."""
+
+    array: np.ndarray
 
 
 def send(stream, arrays) -> None:
@@ -44,10 +56,12 @@ def cotangent(shape) -> np.ndarray:
     return np.cos(np.arange(np.prod(shape, dtype=int)) * 1.7).reshape(shape)
 
 
-def constants(call):
-    """The arrays in arguments whose names begin with _, such as _random_samples: no gradient."""
-    given = (value for name, value in call["kwargs"].items() if name.startswith("_"))
-    return {f"a{value['array']}" for value in given if isinstance(value, dict)}
+def vision():
+    """torchvision, if it can be imported: one built for another PyTorch can't."""
+    try:
+        return importlib.import_module("torchvision")
+    except Exception as error:
+        raise ImportError(f"{ABSENT}: {error}") from error
 
 
 def answer(request):
@@ -56,15 +70,19 @@ def answer(request):
 
     call = json.loads(str(request["call"]))
     tensors = {k: torch.tensor(v) for k, v in request.items() if k != "call"}
-    for name, tensor in tensors.items():
-        tensor.requires_grad_(tensor.is_floating_point() and name not in constants(call))
 
     def filled(value):
-        if isinstance(value, dict) and set(value) == {"array"}:
-            return tensors[f"a{value['array']}"]
-        return [filled(v) for v in value] if isinstance(value, list) else value
+        if isinstance(value, list):
+            return [filled(v) for v in value]
+        if not isinstance(value, dict):
+            return value
+        ((kind, k),) = value.items()
+        tensor = tensors[f"a{k}"]
+        return tensor.requires_grad_(kind == "array" and tensor.is_floating_point())
 
-    function = functools.reduce(getattr, call["name"].split("."), torch)
+    first, *others = path = call["name"].split(".")
+    root, path = (vision(), others) if first == "torchvision" else (torch, path)
+    function = functools.reduce(getattr, path, root)
     keywords = {name: filled(value) for name, value in call["kwargs"].items()}
     results = function(*(filled(value) for value in call["args"]), **keywords)
     results = results if isinstance(results, tuple) else (results,)
@@ -85,7 +103,7 @@ def main() -> None:
     while (request := receive(sys.stdin.buffer)) is not None:
         try:
             found = answer(request)
-        except (RuntimeError, ValueError, TypeError) as error:
+        except (RuntimeError, ValueError, TypeError, ImportError) as error:
             found = {"error": np.array(str(error))}
         send(sys.stdout.buffer, found)
 

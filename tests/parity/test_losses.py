@@ -1,4 +1,4 @@
-"""jconv.ops.losses against torch.nn.functional, values and gradients."""
+"""jconv.losses against torch.nn.functional, values and gradients."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jconv.ops import losses
-from tests.parity.compare import assert_same, channels_first, channels_last, few, with_grads
+from jconv import losses
+from tests.parity.compare import (
+    assert_same,
+    channels_first,
+    channels_last,
+    few,
+    with_grads,
+)
+from tests.parity.peer import Constant
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
@@ -41,12 +48,38 @@ def test_cross_entropy_of_integers(torch, case):
     labels = random.integers(0, x.shape[-1], x.shape[:-1])
     names = ("label_smoothing", "reduction", "ignore_index")
     options = {name: case[name] for name in names if case[name] is not None}
+    weight = random.random(x.shape[-1]) if case["weighted"] else None
     y, (dx,) = with_grads(
-        lambda x: losses.softmax_cross_entropy(x, labels, **options), x, last=False
+        lambda x: losses.softmax_cross_entropy(x, labels, weight=weight, **options), x, last=False
     )
+    # PyTorch has no derivative in the weights of integer labels.
     (expected,), (slope,) = torch(
-        "nn.functional.cross_entropy", channels_first(x), labels, **options
-    )
+        "nn.functional.cross_entropy", channels_first(x), labels,
+        weight=None if weight is None else Constant(weight), **options,
+    )  # fmt: skip
+    assert_same(y, expected)
+    assert_same(dx, channels_last(slope))
+
+
+@given(case=classifications())
+@few
+def test_cross_entropy_where_a_mask_says_what_counts(torch, case):
+    """PyTorch has no mask: the same positions under a label that it ignores."""
+    random = np.random.default_rng(case["seed"])
+    x = case["size"] * random.normal(size=case["shape"])
+    labels = random.integers(0, x.shape[-1], x.shape[:-1])
+    mask = random.random(labels.shape) < 0.6
+    names = ("label_smoothing", "reduction")
+    options = {name: case[name] for name in names}
+    weight = random.random(x.shape[-1])
+    y, (dx,) = with_grads(
+        lambda x: losses.softmax_cross_entropy(x, labels, weight=weight, mask=mask, **options),
+        x, last=False,
+    )  # fmt: skip
+    (expected,), (slope,) = torch(
+        "nn.functional.cross_entropy", channels_first(x), np.where(mask, labels, -100),
+        weight=Constant(weight), **options,
+    )  # fmt: skip
     assert_same(y, expected)
     assert_same(dx, channels_last(slope))
 
@@ -76,16 +109,22 @@ def test_cross_entropy_of_probabilities(torch, case):
         assert_same(ours, theirs)
 
 
-@given(reduction=REDUCTIONS, seed=st.integers(0, 9))
+@given(
+    reduction=REDUCTIONS, seed=st.integers(0, 9), shape=st.sampled_from([None, (), (4,), (3, 1)])
+)
 @few
-def test_binary_cross_entropy(torch, reduction, seed):
+def test_binary_cross_entropy(torch, reduction, seed, shape):
+    """With weights of what is positive: one, one for each class, one for each place."""
     random = np.random.default_rng(seed)
     x, target = 50 * random.normal(size=(2, 3, 4)), random.random((2, 3, 4))
+    weight = None if shape is None else np.asarray(2 * random.random(shape))
     y, grads = with_grads(
-        lambda *a: losses.sigmoid_cross_entropy(*a, reduction=reduction), x, target, last=False
-    )
+        lambda *a: losses.sigmoid_cross_entropy(*a, positive_weight=weight, reduction=reduction),
+        x, target, last=False,
+    )  # fmt: skip
     name = "nn.functional.binary_cross_entropy_with_logits"
-    (expected,), slopes = torch(name, x, target, reduction=reduction)
+    pos_weight = None if weight is None else Constant(weight)
+    (expected,), slopes = torch(name, x, target, pos_weight=pos_weight, reduction=reduction)
     assert_same(y, expected)
     for ours, theirs in zip(grads, slopes, strict=True):
         assert_same(ours, theirs)

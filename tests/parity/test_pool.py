@@ -13,8 +13,14 @@ from jconv.ops.lp_pool import lp_pool
 from jconv.ops.max_pool import max_pool
 from jconv.ops.random_pool import fractional_max_pool
 from jconv.ops.unpool import max_unpool
-from tests.parity import peer
-from tests.parity.compare import assert_same, channels_first, channels_last, few, with_grads
+from tests.parity.compare import (
+    assert_same,
+    channels_first,
+    channels_last,
+    few,
+    with_grads,
+)
+from tests.parity.peer import Constant
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
@@ -173,9 +179,6 @@ def test_adaptive_pools(torch, case):
     assert_same(dx, channels_last(dx_theirs))
 
 
-@pytest.mark.skipif(
-    not hasattr(peer, "constants"), reason="tests/parity/peer.py differentiates every array"
-)
 @given(case=poolings(least_axes=2), more=st.lists(st.integers(1, 4), min_size=3, max_size=3))
 @few
 def test_fractional_max_pool(torch, case, more):
@@ -196,7 +199,7 @@ def test_fractional_max_pool(torch, case, more):
     (theirs, places), (dx_theirs,) = torch(
         f"nn.functional.fractional_max_pool{axes}d", channels_first(x), case["window"],
         output_size=case["size"], return_indices=True,
-        _random_samples=samples[..., ::-1].copy() if axes == 2 else samples,
+        _random_samples=Constant(samples[..., ::-1] if axes == 2 else samples),
     )  # fmt: skip
     assert_same(y, channels_last(theirs))
     np.testing.assert_array_equal(indices, channels_last(places))

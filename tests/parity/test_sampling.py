@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -20,25 +19,18 @@ from hypothesis import strategies as st
 from jconv.ops.grid_sample import affine_grid, grid_sample
 from jconv.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from jconv.ops.resize import resize
-from tests.parity.compare import assert_same, channels_first, channels_last, few, with_grads
-from tests.parity.peer import cotangent
+from tests.parity.compare import (
+    assert_same,
+    channels_first,
+    channels_last,
+    compiled_with_grads,
+    few,
+    with_grads,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-
-
-def compiled_with_grads(f, *operands):
-    """`with_grads` in one compiled program: for each drawn size eager mode compiles many."""
-    shape = channels_first(np.empty(jax.eval_shape(f, *operands).shape)).shape
-    weights = jax.numpy.asarray(channels_last(cotangent(shape)))
-
-    @jax.jit
-    def program(*operands):
-        y, vjp = jax.vjp(f, *operands)
-        return y, vjp(weights)
-
-    return program(*operands)
 
 
 @st.composite

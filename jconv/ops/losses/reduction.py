@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
-from jconv.ops.dtypes import at_least_float32, wider
+from jconv.ops.dtypes import MOST_INT32, at_least_float32, wider
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -51,12 +53,22 @@ def counted_of(op: str, mask: jax.Array | None, shape: tuple[int, ...]) -> jax.A
     if mask is None:
         return None
     mask = jnp.asarray(mask)
+    check_countable(op, shape)
     if mask.dtype != bool or not broadcasts(mask.shape, shape):
         raise ValueError(
             f"{op}: mask must hold booleans that broadcast to {shape}; got mask {mask.shape} of "
             f"{mask.dtype}"
         )
     return jnp.broadcast_to(mask, shape)
+
+
+def check_countable(op: str, shape: tuple[int, ...]) -> None:
+    """Raises a ValueError where an int32 can't count what counts."""
+    if all(isinstance(n, int) for n in shape) and math.prod(shape) > MOST_INT32:
+        raise ValueError(
+            f"{op}: where some positions don't count there must be fewer than 2**31, whose number "
+            f"is an int32; got positions {shape}"
+        )
 
 
 def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:

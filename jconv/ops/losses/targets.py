@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jconv.ops.dtypes import wider
-from jconv.ops.losses.reduction import counted_of, floating, only
+from jconv.ops.dtypes import MOST_INT32, wider
+from jconv.ops.losses.reduction import check_countable, counted_of, floating, only
 
 
 def targets_of(
@@ -32,6 +32,10 @@ def targets_of(
     if not x.ndim or not x.shape[-1]:
         raise ValueError(f"{op}: the last axis of {name} must be classes; got {name} {x.shape}")
     whole = jnp.issubdtype(labels.dtype, jnp.integer)
+    if whole and isinstance(x.shape[-1], int) and x.shape[-1] > MOST_INT32:
+        raise ValueError(
+            f"{op}: integer labels must be of fewer than 2**31 classes; got {name} {x.shape}"
+        )
     if not whole and not jnp.issubdtype(labels.dtype, jnp.floating):
         raise ValueError(
             f"{op}: labels must be integers, or probabilities in floating point; got labels of "
@@ -53,6 +57,7 @@ def targets_of(
         return only(counted, x.astype(dtype)), only(counted, labels.astype(dtype)), counted
     labels = labels if labels.dtype == jnp.int64 else labels.astype(jnp.int32)
     if ignore_index is not None:
+        check_countable(op, labels.shape)
         named = labels != ignore_index
         counted = named if counted is None else counted & named
     classes = jnp.arange(x.shape[-1], dtype=labels.dtype)
