@@ -3,6 +3,8 @@
 The core can be seen, differentiated in every way, and trusted.
 """
 
+from importlib.metadata import version as _version
+
 from jconv import lax as lax
 from jconv import losses as losses
 from jconv.core import Choice as Choice
@@ -63,3 +65,5 @@ from jconv.ops import tlu as tlu
 from jconv.ops import unfold as unfold
 from jconv.ops import weight_norm as weight_norm
 from jconv.ops import weight_standardize as weight_standardize
+
+__version__ = _version("jconv")

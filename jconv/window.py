@@ -294,8 +294,8 @@ def _check_word(padding: str, op: str) -> None:
             f"padding_mode, of jconv.conv and jconv.pad; got padding={padding!r}"
         )
     raise ValueError(
-        f"{op}: padding must be one of {', '.join(PADDING_WORDS)}, an int, or one int or "
-        f"(lo, hi) pair per axis; got {padding!r}"
+        f"{op}: padding must be one of {', '.join(PADDING_WORDS)}, in upper case, an int, or one "
+        f"int or (lo, hi) pair per axis; got {padding!r}"
     )
 
 

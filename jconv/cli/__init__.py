@@ -15,7 +15,10 @@ def main() -> None:
     try:
         from jconv.cli.commands import run
     except ModuleNotFoundError as error:
-        sys.exit(f'jconv: the command line needs {error.name}; run pip install "jconv[train]"')
+        sys.exit(
+            f"jconv: the command line needs {error.name}; run pip install "
+            '"jconv[train]", or ".[train]" in a clone'
+        )
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(run(sys.argv[1:]))

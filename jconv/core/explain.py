@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ def explain_choice(
     batched function `jax.vmap(fn)`.
 
     Args:
+      kwargs: those that are no arrays, such as `stride=2`, are left as they are.
       platform: "cpu", "cuda", "rocm" or "tpu"; the default is the one JAX would run on.
 
     Raises:
@@ -36,13 +38,21 @@ def explain_choice(
         raise ValueError(
             f"explain_choice: platform must be one of {', '.join(PLATFORMS)}; got {platform!r}"
         )
-    jaxpr = jax.make_jaxpr(fn)(*args, **kwargs)
+    arrays, settings = {}, {}
+    for name, value in kwargs.items():
+        group = arrays if all(map(_is_array, jax.tree.leaves(value))) else settings
+        group[name] = value
+    jaxpr = jax.make_jaxpr(functools.partial(fn, **settings))(*args, **arrays)
     choices = []
     for eqn in _equations(jaxpr.jaxpr):
         if operation := OPERATIONS.get(eqn.primitive):
             avals = [var.aval for var in eqn.invars]
             choices.append(operation.choose(avals, platform, **eqn.params)[1])
     return choices
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:

@@ -26,7 +26,8 @@ def read_digits() -> Dataset:
         from sklearn.datasets import load_digits as sklearn_digits
     except ImportError as error:
         raise ImportError(
-            'digits: the images are part of scikit-learn; run pip install "jconv[train]"'
+            "digits: the images are part of scikit-learn; run pip install "
+            '"jconv[train]", or ".[train]" in a clone'
         ) from error
     pixels, labels = sklearn_digits(return_X_y=True)
     images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)

@@ -101,5 +101,7 @@ def _pillow():
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise ImportError('images are read with Pillow; run pip install "jconv[train]"') from error
+        raise ImportError(
+            'images are read with Pillow; run pip install "jconv[train]", or ".[train]" in a clone'
+        ) from error
     return Image, ImageOps

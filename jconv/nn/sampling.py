@@ -22,8 +22,10 @@ class Resize(nnx.Module):
     """`jconv.resize` as a layer: x (N, *spatial, C) to (N, *size, C).
 
     Args:
-      size, scale, method, align_corners, antialias, implementation: as in `jconv.resize`; one of
-        size and scale.
+      size, scale, method, align_corners, antialias, implementation: as in `jconv.resize`.
+
+    Raises:
+      ValueError: not one of size and scale; when called, what `jconv.resize` refuses.
     """
 
     def __init__(
@@ -36,6 +38,10 @@ class Resize(nnx.Module):
         antialias: bool = False,
         implementation: str | None = None,
     ):
+        if (size is None) == (scale is None):
+            raise ValueError(
+                f"Resize: either size or scale must be given; got size={size}, scale={scale}"
+            )
         self.size = size
         self.scale = scale
         self.method = method

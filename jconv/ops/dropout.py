@@ -145,7 +145,10 @@ def arguments(
     """
     x = jnp.asarray(x)
     if not jnp.issubdtype(jax.typeof(key).dtype, jax.dtypes.prng_key) or jnp.shape(key):
-        raise ValueError(f"{op}: key must be one typed key from jax.random.key; got key {key!r}")
+        raise ValueError(
+            f"{op}: key, which comes first, must be one typed key from jax.random.key; got key "
+            f"{jax.typeof(key).str_short()}"
+        )
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{op}: x must be floating point; got x {x.shape} of {x.dtype}")
     if x.ndim < axes:

@@ -194,7 +194,7 @@ def _check(x, grid, mode, padding_mode):
         raise ValueError(f"grid_sample: grid must be floating point; got grid of {grid.dtype}")
     if mode not in MODES or (mode == "bicubic" and axes == 3):
         raise ValueError(
-            f"grid_sample: mode must be one of {', '.join(MODES)}, bicubic in two dimensions only; "
+            "grid_sample: mode must be nearest, bilinear or, in two dimensions, bicubic; "
             f"got {mode!r} for x {x.shape}"
         )
     if padding_mode not in PADDING_MODES:

@@ -177,7 +177,10 @@ def _check(x, size, scale, method, align_corners, antialias):
     if (size is None) == (scale is None):
         raise ValueError(f"resize: give size or scale, one of them; got size={size}, scale={scale}")
     if method not in METHODS:
-        raise ValueError(f"resize: method must be one of {', '.join(METHODS)}; got {method!r}")
+        raise ValueError(
+            f"resize: method must be one of {', '.join(METHODS)} (PyTorch's bilinear and trilinear "
+            f"are linear, its bicubic is cubic); got {method!r}"
+        )
     for name, given in (("align_corners", align_corners), ("antialias", antialias)):
         if given and method not in CONTINUOUS:
             raise ValueError(

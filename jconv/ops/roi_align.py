@@ -65,6 +65,11 @@ def roi_align(
     """
     x, boxes, box_indices = jnp.asarray(x), jnp.asarray(boxes), jnp.asarray(box_indices)
     output = check_boxes("roi_align", x, boxes, box_indices, output_size)
+    if sampling_ratio == -1:
+        raise ValueError(
+            "roi_align: sampling_ratio must be at least 0; got -1: what torchvision means by it is "
+            "sampling_ratio=0 with most_samples=max(ceil(H / P), ceil(W / Q))"
+        )
     ratio = whole(sampling_ratio, "sampling_ratio", "roi_align", least=0)
     if (ratio == 0) == (most_samples is None):
         raise ValueError(

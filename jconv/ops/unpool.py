@@ -126,5 +126,5 @@ def _check_inside(indices, pixels, output):
     if wrong.size:
         raise ValueError(
             f"max_unpool: indices must be positions below {pixels} in an image of {output}, or -1 "
-            f"for none; got {wrong.flat[0]}"
+            f"for none; got {wrong.flat[0]} (give output_size if the pooled image was larger)"
         )

@@ -65,3 +65,11 @@ def test_a_named_row_that_cannot_run_raises():
         NotImplementedError, match="'elsewhere' can't compute this call: only on cuda"
     ):
         jconv.explain_choice(lambda x: first(x, by=1, implementation="elsewhere"), EVEN)
+
+
+def test_settings_are_left_as_they_are():
+    x, w = jnp.ones((1, 8, 8, 2)), jnp.ones((3, 3, 2, 4))
+    (choice,) = jconv.explain_choice(jconv.conv, x, w, stride=2, padding="VALID")
+    assert choice.op == "conv"
+    (choice,) = jconv.explain_choice(jconv.conv, x, w=w, stride=(1, 2))
+    assert "float32[3,3,2,4]" in choice.operands

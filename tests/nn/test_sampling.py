@@ -87,3 +87,9 @@ def test_deform_conv_has_the_parameters_of_flax_conv():
 def test_deform_conv_says_what_is_wrong(wrong):
     with pytest.raises(ValueError, match=r"^DeformConv: in_features and out_features must divide"):
         DeformConv(4, 6, (3, 3), rngs=nnx.Rngs(0), **wrong)
+
+
+@pytest.mark.parametrize("options", [{}, {"size": 4, "scale": 2.0}])
+def test_resize_is_refused_when_it_is_made(options):
+    with pytest.raises(ValueError, match=r"^Resize: either size or scale .*; got size="):
+        nn.Resize(**options)

@@ -154,10 +154,10 @@ X, GRID = jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 3, 3, 2))
         (X, jnp.zeros((2, 3, 3, 2)), {}, r"grid must be \(N, P, Q, 2\) with x's N=1; got grid"),
         (X, jnp.zeros((1, 3, 3, 3)), {}, r"grid must be \(N, P, Q, 2\)"),
         (X, GRID.astype(int), {}, "grid must be floating point; got grid of int32"),
-        (X, GRID, {"mode": "linear"}, "mode must be one of nearest, bilinear, bicubic"),
+        (X, GRID, {"mode": "linear"}, "mode must be nearest, bilinear or"),
         (
             jnp.zeros((1, 2, 2, 2, 1)), jnp.zeros((1, 1, 1, 1, 3)), {"mode": "bicubic"},
-            "bicubic in two dimensions only",
+            "in two dimensions, bicubic; got",
         ),
         (X, GRID, {"padding_mode": "reflect"}, "padding_mode must be one of zeros, border, refl"),
     ],
