@@ -6,6 +6,7 @@ it holds, or why it can't be; none is empty.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from pathlib import Path
@@ -54,6 +55,7 @@ ROWS = {
 CONSTANTS = {"causal_mask", "explain_choice", "conv_dimension_numbers"}
 
 
+@functools.cache
 def public() -> list[str]:
     """Every function of arrays that `jconv`, `jconv.losses` and `jconv.lax` offer."""
     modules = {"": jconv, "losses.": jconv.losses, "lax.": jconv.lax}
@@ -74,6 +76,7 @@ def entries(name: str) -> list[str]:
     return [op for op in OPS if op in ROWS.get(name, ()) or _public_name(op) == name]
 
 
+@functools.cache
 def _public_name(op: str) -> str | None:
     """ "max_pool" of "max_pool_tied": the longest that it begins with."""
     names = [

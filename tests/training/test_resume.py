@@ -86,6 +86,7 @@ def test_stopped_by_ctrl_c(left_alone, tmp_path):
     assert_equal(result(tmp_path), left_alone)
 
 
+@pytest.mark.slow
 def test_killed_twice(left_alone, tmp_path):
     """In the middle of a row, some steps after a checkpoint that may still be being written."""
     for after, options in ((13, []), (29, ["--resume"])):
