@@ -22,7 +22,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
+from jconv.core import explicit_sharding
 from jconv.ops.conv_triangle import forward, input_grad
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pad import pad, unpad
@@ -89,7 +91,7 @@ def conv(
     w = jnp.flip(w, range(len(spatial))) if flip else w
     dtype = jnp.dtype(preferred_element_type or x.dtype)
     y = forward(
-        x, w, window=window, dtype=dtype, precision=precision, out_sharding=None,
+        x, w, window=window, dtype=dtype, precision=precision, out_sharding=_features_split(x, w),
         implementation=implementation,
     )  # fmt: skip
     return _plus(y, b)
@@ -159,6 +161,19 @@ def _on_padded(window, pads):
     return dataclasses.replace(
         window, input=input, pads=tuple((a - lo, b - hi) for (a, b), (lo, hi) in rest)
     )
+
+
+def _features_split(x, w):
+    """The sharding of y where w's features are split over explicit axes of a mesh, and nothing else
+    but x's examples is: JAX asks for it then. Elsewhere None, for it follows from the types.
+    """
+    like, filter = explicit_sharding(jax.typeof(x)), explicit_sharding(jax.typeof(w))
+    if like is None or filter is None:
+        return None
+    (examples, *rest), (*taps, features) = like.spec, filter.spec
+    if features is None or set(rest) | set(taps) != {None}:
+        return None
+    return NamedSharding(like.mesh, PartitionSpec(examples, *rest[:-1], features))
 
 
 def _plus(y, b):

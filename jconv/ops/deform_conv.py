@@ -76,14 +76,17 @@ def deform_conv(
     at = _positions(offset, window, offset_groups, wider(at_least_float32(offset.dtype), wide))
     image = x.astype(wide).reshape(*x.shape[:-1], offset_groups, c // offset_groups)
     columns = sample.linear(image, at)
+    # Axes are merged or split one group at a time, or meshes with explicit axes refuse it.
     if mask is not None:
-        mask = mask.astype(wide).reshape(n, places, offset_groups, taps).swapaxes(2, 3)
-        columns = columns * mask.reshape(n, places * taps, offset_groups, 1)
+        mask = mask.astype(wide).reshape(n, places, offset_groups * taps)
+        mask = mask.reshape(n, places, offset_groups, taps).swapaxes(2, 3)
+        columns = columns * mask.reshape(n, places * taps, offset_groups)[..., None]
+    columns = columns.reshape(n, places * taps, c).reshape(n, places, taps, c)
     columns = columns.reshape(n, places, taps, groups, c // groups)
     features = w.shape[-1]
     w = w.astype(wide).reshape(taps, c // groups, groups, features // groups)
     y = jnp.einsum("nptgc,tcgk->npgk", columns, w, precision=precision)
-    y = y.reshape(n, *window.output, features).astype(x.dtype)
+    y = y.reshape(n, places, features).reshape(n, *window.output, features).astype(x.dtype)
     return y if b is None else y + b
 
 
@@ -96,7 +99,8 @@ def _positions(offset, window, offset_groups, dtype):
     ]
     start = jnp.stack(start, -1).reshape(places, 1, 1, axes).astype(dtype)
     tap = np.indices(window.size).reshape(axes, taps).T * window.dilation
-    at = offset.astype(dtype).reshape(offset.shape[0], places, offset_groups, taps, axes)
+    at = offset.astype(dtype).reshape(offset.shape[0], places, offset_groups * taps * axes)
+    at = at.reshape(offset.shape[0], places, offset_groups, taps, axes)
     at = (at + (start + tap.astype(dtype))).swapaxes(2, 3)
     return at.reshape(offset.shape[0], places * taps, offset_groups, axes)
 

@@ -46,6 +46,11 @@ def drop_block(key: jax.Array, x: jax.Array, rate: Rate, block_size: PerAxis) ->
     size = per_axis(block_size, len(n), "block_size", "drop_block")
     if 0 in n:
         return x
+    if not all(isinstance(pixels, int) for pixels in n):
+        raise ValueError(
+            "drop_block: spatial axes must be known when it is traced, for the share of seeds; got "
+            f"x {x.shape}"
+        )
     if (count := math.prod(x.shape[1:])) > MOST_INT32:
         raise ValueError(
             "drop_block: an example must have fewer than 2**31 numbers, which are counted in "

@@ -29,3 +29,9 @@ def wider(a: Any, b: Any) -> Any:
 
 def _is_float8(dtype: Any) -> bool:
     return dtype.itemsize == 1 and jnp.issubdtype(dtype, jnp.floating)
+
+
+def comparable(positions: jax.Array) -> jax.Array:
+    """Positions that can be compared with any size: int8 knows nothing of a 400th pixel."""
+    narrow = jnp.issubdtype(positions.dtype, jnp.integer) and positions.dtype.itemsize < 4
+    return positions.astype(jnp.int32) if narrow else positions

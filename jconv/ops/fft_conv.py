@@ -90,6 +90,11 @@ def _correlate(x, w, window, precision):
     w = lax.pad(w.astype(dtype), jnp.zeros((), dtype), [*taps, (0, 0, 0), (0, 0, 0)])
     x = x.astype(dtype).reshape(*x.shape[:-1], groups, c)
     w = w.reshape(*w.shape[:-1], groups, k // groups)
+    if not all(isinstance(n, int) for n in window.input):
+        raise ValueError(
+            "fft_conv: spatial axes must be known when it is traced, for the lengths of the "
+            f"transforms; got spatial axes {window.input}"
+        )
     lengths = tuple(map(_length, window.input, window.extent, window.pads))
     if math.prod(lengths) > MOST_INT32:
         raise ValueError(

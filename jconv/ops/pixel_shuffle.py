@@ -81,7 +81,9 @@ def _to_space(op, x, factor, order):
     first = axes + 1 if order == "DCR" else axes + 2  # the block's first axis
     pairs = [axis for i in range(axes) for axis in (i + 1, first + i)]
     x = x.transpose(0, *pairs, 2 * axes + 1 if order == "DCR" else axes + 1)
-    return x.reshape(n, *(size * r for size, r in zip(spatial, factor, strict=True)), c)
+    for axis in range(axes):  # one at a time, or meshes with explicit axes refuse it
+        x = x.reshape(*x.shape[: axis + 1], x.shape[axis + 1] * factor[axis], *x.shape[axis + 3 :])
+    return x
 
 
 def _to_depth(op, x, factor, order):
@@ -94,7 +96,8 @@ def _to_depth(op, x, factor, order):
         )
     axes = len(factor)
     blocks = [size // r for size, r in zip(spatial, factor, strict=True)]
-    x = x.reshape(n, *(k for pair in zip(blocks, factor, strict=True) for k in pair), c)
+    for axis in reversed(range(axes)):  # one at a time, or meshes with explicit axes refuse it
+        x = x.reshape(*x.shape[: axis + 1], blocks[axis], factor[axis], *x.shape[axis + 2 :])
     outer, inner, channel = range(1, 2 * axes, 2), range(2, 2 * axes + 1, 2), 2 * axes + 1
     last = (*inner, channel) if order == "DCR" else (channel, *inner)
     return x.transpose(0, *outer, *last).reshape(n, *blocks, c * math.prod(factor))

@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec
 
 from jconv.core import automatic
 from jconv.ops import sample
-from jconv.ops.dtypes import at_least_float32, wider
+from jconv.ops.dtypes import at_least_float32, comparable, wider
 from jconv.ops.pooling import check_positions
 from jconv.window import PerAxis, per_axis, whole
 
@@ -63,7 +63,7 @@ def roi_align(
     Raises:
       ValueError: shapes, dtypes or arguments that don't fit each other.
     """
-    x, boxes, box_indices = jnp.asarray(x), jnp.asarray(boxes), jnp.asarray(box_indices)
+    x, boxes, box_indices = jnp.asarray(x), jnp.asarray(boxes), comparable(jnp.asarray(box_indices))
     output = check_boxes("roi_align", x, boxes, box_indices, output_size)
     if sampling_ratio == -1:
         raise ValueError(

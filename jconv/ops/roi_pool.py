@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec
 
 from jconv.core import automatic
 from jconv.ops import sample
-from jconv.ops.dtypes import at_least_float32
+from jconv.ops.dtypes import at_least_float32, comparable
 from jconv.ops.pooling import least
 from jconv.ops.roi_align import check_boxes
 from jconv.window import PerAxis
@@ -48,7 +48,7 @@ def roi_pool(
     Raises:
       ValueError: shapes, dtypes or arguments that don't fit each other.
     """
-    x, boxes, box_indices = jnp.asarray(x), jnp.asarray(boxes), jnp.asarray(box_indices)
+    x, boxes, box_indices = jnp.asarray(x), jnp.asarray(boxes), comparable(jnp.asarray(box_indices))
     p, q = check_boxes("roi_pool", x, boxes, box_indices, output_size)
     n, height, width, c = x.shape
     if n == 0 or c == 0:

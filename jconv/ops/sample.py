@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jconv.ops.dtypes import MOST_INT32
+from jconv.ops.dtypes import MOST_INT32, comparable
 
 
 def pixels(x: jax.Array, position: tuple[jax.Array, ...]) -> jax.Array:
@@ -47,7 +47,7 @@ def pixels(x: jax.Array, position: tuple[jax.Array, ...]) -> jax.Array:
             f"{tuple(spatial)}"
         )
     flat, inside = jnp.zeros((), jnp.int32), jnp.ones((), bool)
-    for p, size in zip(position, spatial, strict=True):
+    for p, size in zip(map(comparable, position), spatial, strict=True):
         within = (p >= 0) & (p <= size - 1)
         flat = flat * size + jnp.where(within, p, jnp.zeros((), p.dtype)).astype(jnp.int32)
         inside &= within

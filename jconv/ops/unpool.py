@@ -16,15 +16,15 @@ arXiv:1311.2901.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jconv.ops.dtypes import comparable
 from jconv.ops.pooling import check_image, check_positions
-from jconv.window import Padding, PerAxis, Window, per_axis
+from jconv.window import Padding, PerAxis, Window, entries, per_axis
 
 
 def max_unpool(
@@ -70,12 +70,17 @@ def max_unpool(
     check_positions("max_unpool", output)
     n, c, sources, pixels = y.shape[0], y.shape[-1], math.prod(y.shape[1:-1]), math.prod(output)
     _check_inside(indices, pixels, output)
-    at = jnp.asarray(indices).reshape(n, sources, c)
+    at = comparable(jnp.asarray(indices)).reshape(n, sources, c)
     at = jnp.where((at >= 0) & (at < pixels), at, pixels).astype(jnp.int32)
-    source = jnp.broadcast_to(jnp.arange(sources, dtype=jnp.int32)[:, None], at.shape)
-    rows, channels = jnp.arange(n)[:, None, None], jnp.arange(c)
-    taken = jnp.full((n, pixels, c), -1, jnp.int32).at[rows, at, channels].max(source, mode="drop")
-    taken = jnp.where(taken < 0, sources, taken)
+    source = jnp.arange(sources, dtype=jnp.int32)
+
+    def last_taken(at):
+        """The last number that lies at each pixel of one image and channel, `sources` for none."""
+        taken = jnp.full(pixels, -1, jnp.int32).at[at].max(source, mode="drop")
+        return jnp.where(taken < 0, sources, taken)
+
+    # Image by image and channel by channel: so the type rule knows how the result is sharded.
+    taken = jax.vmap(jax.vmap(last_taken, in_axes=-1, out_axes=-1))(at)
     x = jnp.take_along_axis(y.reshape(at.shape), taken, axis=1, mode="fill", fill_value=0)
     return x.reshape(n, *output, c)
 
@@ -84,8 +89,14 @@ def _output(shape, window, stride, padding, dilation, output_size):
     """The spatial extent of the image."""
     axes = len(shape) - 2
     if output_size is not None:
-        if isinstance(output_size, Sequence) and len(output_size) == axes + 2:
-            output_size = output_size[1:-1]
+        sizes = entries(output_size)
+        if sizes is not None and len(sizes) == axes + 2:
+            if (sizes[0], sizes[-1]) != (shape[0], shape[-1]):
+                raise ValueError(
+                    "max_unpool: output_size must have y's N and C, where it has them; got "
+                    f"output_size={tuple(sizes)}, y {shape}"
+                )
+            output_size = sizes[1:-1]
         output_size = per_axis(output_size, axes, "output_size", "max_unpool", least=0)
     if window is None:
         if output_size is None:

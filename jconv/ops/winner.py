@@ -166,14 +166,19 @@ def _largest_and_tap_jvp(primals, tangents, *, window, implementation):
     y, tap = largest_and_tap(x, window=window, implementation=implementation)
     return (y, tap), (
         _take_tangent(dx, tap, window, implementation),
-        np.zeros(tap.shape, jax.dtypes.float0),
+        _no_tangent(tap),
     )
+
+
+def _no_tangent(tap):
+    """Of integers. No array: its shape may be symbolic."""
+    return ad.Zero(jax.typeof(tap).to_tangent_aval())
 
 
 def _take_tangent(dx, tap, window, implementation):
     dx = ad.instantiate_zeros(dx)
     if dx.dtype == jax.dtypes.float0:
-        return np.zeros(tap.shape, jax.dtypes.float0)
+        return _no_tangent(tap)
     return take(dx, tap, window=window, dtype=dx.dtype, implementation=take.offers(implementation))
 
 

@@ -162,3 +162,17 @@ def test_a_sharding_that_is_asked_for():
         assert jax.typeof(y).sharding.spec == P("d", "m", None, None)
         assert [jax.typeof(g) for g in grads] == [jax.typeof(a) for a in (x, w)]
     same((y, grads), jax.jit(both(f))(*whole))
+
+
+@pytest.mark.parametrize("options", [{}, {"groups": 8}])
+def test_features_split_over_explicit_axes(options):
+    """What JAX's type rule leaves open `conv` says: y's features are split as w's are."""
+    devices = mesh(8, kind=AxisType.Explicit)
+    whole = arrays((2, 5, 4, 8), (3, 2, 8 // options.get("groups", 1), 16))
+    f = functools.partial(jconv.conv, **options)
+    with jax.set_mesh(devices):
+        x, w = placed(whole, devices, P(), P(None, None, None, "d"))
+        y, grads = jax.jit(both(f))(x, w)
+        assert jax.typeof(y).sharding.spec[-1] == "d"
+        assert [jax.typeof(g) for g in grads] == [jax.typeof(a) for a in (x, w)]
+    same((y, grads), jax.jit(both(f))(*whole))

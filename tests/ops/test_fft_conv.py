@@ -144,3 +144,9 @@ def test_says_what_is_wrong_with_dtypes(dtypes):
     )
     with pytest.raises(ValueError, match=message):
         fft_conv(jnp.zeros(X, dtypes[0]), jnp.zeros(W, dtypes[1]))
+
+
+def test_sizes_that_are_not_known_are_refused():
+    shape = jax.ShapeDtypeStruct((1, *jax.export.symbolic_shape("h, w"), 1), jnp.float32)
+    with pytest.raises(ValueError, match=r"^fft_conv: spatial axes must be known .*got .*\(h, w\)"):
+        jax.export.export(jax.jit(lambda x: fft_conv(x, jnp.ones((3, 3, 1, 1)))))(shape)

@@ -167,3 +167,11 @@ def test_positions_on_a_pixel_read_it_when_compiled(x64):
 
     boxes = jnp.asarray(corners.reshape(400, 4))
     np.testing.assert_allclose(jax.jit(f)(x, boxes), f(x, boxes), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32"])
+def test_images_are_found_by_narrow_integers(dtype):
+    x = jnp.broadcast_to(jnp.arange(300.0)[:, None, None, None], (300, 4, 4, 1))
+    box, at = jnp.array([[0.0, 0, 3, 3]]), jnp.array([100], dtype)
+    assert roi_align(x, box, at, output_size=1, sampling_ratio=1).item() == 100
+    assert roi_pool(x, box, at, output_size=1).item() == 100

@@ -20,6 +20,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
+import jconv
+from jconv import losses
 from tests.ops import (
     activations_losses_operations,
     conv_variant_operations,
@@ -347,6 +349,43 @@ def test_pmap(op):
 
     for a, e in zip(*(jax.tree.leaves(run(f)) for f in (op.f, op.plain)), strict=True):
         np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-10)
+
+
+PER_EXAMPLE = {
+    "pixel_shuffle": lambda x: jconv.pixel_shuffle(x, 2),
+    "space_to_depth": lambda x: jconv.space_to_depth(x, 2),
+    "max_unpool": lambda x: jconv.max_unpool(*jconv.max_pool(x, 2, return_indices=True), 2),
+    "deform_conv": lambda x: jconv.deform_conv(
+        x, jnp.tile(x, 3)[..., :18] / 9, jnp.ones((3, 3, 8, 2)), None, jnp.tile(x, 2)[..., :9]
+    ),
+    "grid_sample": lambda x: jconv.grid_sample(x, jnp.tanh(x[..., :2])),
+    "softmax": lambda x: losses.softmax_cross_entropy(x, jnp.argmax(x, -1)),
+}
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize("name", PER_EXAMPLE)
+def test_operands_of_each_example(name):
+    """Several operands that are split alike over explicit axes, and their gradients."""
+    f, devices = PER_EXAMPLE[name], mesh(AxisType.Explicit)
+    x = jnp.sin(jnp.arange(8.0 * 4 * 4 * 8)).reshape(8, 4, 4, 8)
+
+    def program(x):
+        return f(x), jax.grad(loss(f))(x)
+
+    with jax.set_mesh(devices):
+        actual = jax.jit(program)(jax.device_put(x, NamedSharding(devices, P("d"))))
+    for a, e in zip(actual, jax.jit(program)(x), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-10)
+
+
+def test_export_of_positions_for_any_number_of_examples():
+    """Their tangents, which hold nothing, have no shape that must be known."""
+    (batch,) = jax.export.symbolic_shape("batch")
+    shape = jax.ShapeDtypeStruct((batch, 4, 4, 8), jnp.float64)
+    grad_x = jax.jit(jax.grad(loss(PER_EXAMPLE["max_unpool"])))
+    x = jnp.sin(jnp.arange(2.0 * 4 * 4 * 8)).reshape(2, 4, 4, 8)
+    np.testing.assert_allclose(jax.export.export(grad_x)(shape).call(x), grad_x(x), rtol=1e-12)
 
 
 @each_op

@@ -114,6 +114,15 @@ def test_empty_and_one_pixel(shape):
     assert vjp(x)[0].shape == shape
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32"])
+def test_indices_of_any_integer_dtype(dtype):
+    """Narrow ones are not compared with the image's 400 pixels in their own dtype."""
+    at = jnp.full((1, 1, 1, 1), 100, dtype)
+    for f in (max_unpool, jax.jit(max_unpool, static_argnames="output_size")):
+        x = f(jnp.ones((1, 1, 1, 1)), at, output_size=20)
+        assert np.flatnonzero(x).tolist() == [100]
+
+
 def test_windows_that_are_mostly_padding():
     """Whose formula gives an image without a pixel: with output_size it has one."""
     x = jnp.full((1, 1, 1, 1), 3.0)
