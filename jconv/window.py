@@ -225,16 +225,19 @@ def resolve_padding(
     return pads
 
 
-def hashable(padding: Padding) -> Padding:
-    """`padding` with its sequences and arrays as tuples, to be part of a static description."""
-    many = None if isinstance(padding, str) else entries(padding)
-    if many is None:
-        return padding
-    sides: list[Any] = []
-    for entry in many:
-        pair = None if isinstance(entry, str) else entries(entry)
-        sides.append(entry if pair is None else pair)
-    return tuple(sides)
+def hashable(value: Any) -> Any:
+    """`value`, to be part of a static description: sequences and arrays as tuples, of any depth.
+
+    The numbers of NumPy and JAX become Python's; traced ones, and everything else, stay.
+    """
+    if isinstance(value, str):
+        return value
+    if (many := entries(value)) is not None:
+        return tuple(map(hashable, many))
+    try:
+        return value.item() if getattr(value, "ndim", None) == 0 else value
+    except TypeError:  # A traced number has no value yet: who reads it says what is wrong.
+        return value
 
 
 def entries(value: Any) -> tuple[Any, ...] | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jconv.window import Window
+from jconv.window import Window, hashable
 from tests.oracles import padding as oracle
 from tests.oracles.pool import windows
 
@@ -146,6 +148,32 @@ def test_arrays_are_sequences():
         (5, 6), 3, stride=(2, 1), padding=(2, 1), output_padding=(1, 0)
     )
     assert hash(window)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("SAME", "SAME"),
+        (None, None),
+        ([1, [2, 3]], (1, (2, 3))),
+        (np.array([[1, 0], [2, 2]]), ((1, 0), (2, 2))),
+        ((np.int64(1), (np.int32(2), 3)), (1, (2, 3))),
+        ([np.array([1, 2]), None], ((1, 2), None)),
+        (jnp.array([1, 2]), (1, 2)),
+        (np.array(3), 3),
+        (np.array([0.5, 2.0]), (0.5, 2.0)),
+        (np.float32(0.5), 0.5),
+    ],
+)
+def test_hashable_leaves_tuples_and_pythons_numbers(value, expected):
+    found = hashable(value)
+    assert repr(found) == repr(expected)  # 1, np.int64(1) and 1.0 are equal, and have one hash
+    assert hash(found) == hash(expected)
+
+
+def test_hashable_leaves_a_traced_number_to_its_reader():
+    with pytest.raises(ValueError, match=r"^window: each entry of padding must be an int or a"):
+        jax.jit(lambda padding: Window.of((5,), 3, padding=padding).size)(jnp.array([1]))
 
 
 @any_axis

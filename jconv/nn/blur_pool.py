@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from jconv.ops.blur_pool import blur_pool
-from jconv.window import PerAxis
+from jconv.window import PerAxis, hashable
 
 
 class BlurPool(nnx.Module):
@@ -25,8 +25,8 @@ class BlurPool(nnx.Module):
         *,
         padding_mode: str = "reflect",
     ):
-        self.window_shape = window_shape
-        self.strides = strides
+        self.window_shape = hashable(window_shape)
+        self.strides = hashable(strides)
         self.padding_mode = padding_mode
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -36,7 +36,8 @@ class ConvLocal(Convolution):
       padding_mode: "zeros" | "reflect" | "replicate" | "circular": what the padding holds.
 
     Raises:
-      ValueError: a mask of another shape than the kernel's; when called, inputs of another size.
+      ValueError: a mask of another shape than the kernel's, a padding_mode beside a padding that is
+        one; when called, inputs of another size.
     """
 
     @passes_on(Convolution)
@@ -58,6 +59,11 @@ class ConvLocal(Convolution):
         taps = sizes("ConvLocal", kernel_size)
         input_size = per_axis(input_size, len(taps), "input_size", "ConvLocal")
         if isinstance(padding, str) and padding in FLAX_MODES:
+            if padding_mode != "zeros":
+                raise ValueError(
+                    f"ConvLocal: padding={padding!r} is a padding_mode of its own; got "
+                    f"padding_mode={padding_mode!r} beside it"
+                )
             dilation = per_axis(or_one(kernel_dilation), len(taps), "kernel_dilation", "ConvLocal")
             padding, padding_mode = centred(taps, dilation), FLAX_MODES[padding]
         self.window = Window.of(
@@ -79,7 +85,7 @@ class ConvLocal(Convolution):
         if x.shape[1:-1] != self.window.input:
             raise ValueError(
                 f"ConvLocal: inputs must be (*batch, *input_size, in_features) with input_size="
-                f"{self.window.input}; got inputs {inputs.shape}"
+                f"{self.window.input}; got inputs {(*batch, *x.shape[1:])}"
             )
         x, kernel, bias = self._promoted(x, self.mask)
         w = kernel.reshape(*self.window.output, self.in_features, *self.kernel_size, -1)

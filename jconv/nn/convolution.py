@@ -85,6 +85,11 @@ def sizes(layer: str, kernel_size: int | Sequence[int]) -> tuple[int, ...]:
     """Taps per axis; as in Flax one int is one axis."""
     many = entries(kernel_size)
     sizes: Any = (kernel_size,) if many is None else many
+    if not sizes:
+        raise ValueError(
+            f"{layer}: kernel_size must have one entry or more, one for each spatial axis; got "
+            f"{kernel_size!r}"
+        )
     return per_axis(sizes, len(sizes), "kernel_size", layer)
 
 

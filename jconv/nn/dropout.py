@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Unpack
 
 import jax
@@ -10,15 +11,21 @@ from flax import nnx
 from jconv.nn.arguments import passes_on
 from jconv.nn.random_layer import RandomLayer, RandomOptions
 from jconv.ops.drop_block import drop_block
-from jconv.ops.dropout import alpha_dropout, channel_dropout, gaussian_dropout, stochastic_depth
-from jconv.window import PerAxis
+from jconv.ops.dropout import (
+    Rate,
+    alpha_dropout,
+    channel_dropout,
+    gaussian_dropout,
+    stochastic_depth,
+)
+from jconv.window import PerAxis, hashable
 
 
 class DropLayer(RandomLayer):
     """What the layers here share: in training they drop a share of their inputs.
 
     Args:
-      rate: the share that is dropped, from 0 to 1.
+      rate: the share that is dropped, from 0 to 1; may be an array.
       options: the keyword arguments of `RandomLayer`; deterministic=True gives the inputs back.
 
     Raises:
@@ -26,7 +33,7 @@ class DropLayer(RandomLayer):
     """
 
     @passes_on(RandomLayer)
-    def __init__(self, rate: float, **options: Unpack[RandomOptions]):
+    def __init__(self, rate: Rate, **options: Unpack[RandomOptions]):
         super().__init__(**options)
         self.rate = rate
 
@@ -42,7 +49,9 @@ class DropLayer(RandomLayer):
         Args:
           deterministic, rngs: in place of the layer's own; `rngs` may be a key.
         """
-        draws = self._draws(deterministic) and self.rate != 0
+        # A rate that is an array may be traced: it can't be compared here.
+        nothing = isinstance(self.rate, numbers.Real) and self.rate == 0
+        draws = self._draws(deterministic) and not nothing
         return self.drop(self._key(rngs), inputs) if draws else inputs
 
     def drop(self, key: jax.Array, inputs: jax.Array) -> jax.Array:
@@ -83,7 +92,7 @@ class StochasticDepth(DropLayer):
     """
 
     @passes_on(DropLayer)
-    def __init__(self, rate: float, mode: str = "row", **options: Unpack[RandomOptions]):
+    def __init__(self, rate: Rate, mode: str = "row", **options: Unpack[RandomOptions]):
         super().__init__(rate, **options)
         self.mode = mode
 
@@ -101,9 +110,9 @@ class DropBlock(DropLayer):
     """
 
     @passes_on(DropLayer)
-    def __init__(self, rate: float, block_size: PerAxis, **options: Unpack[RandomOptions]):
+    def __init__(self, rate: Rate, block_size: PerAxis, **options: Unpack[RandomOptions]):
         super().__init__(rate, **options)
-        self.block_size = block_size
+        self.block_size = hashable(block_size)
 
     def drop(self, key: jax.Array, inputs: jax.Array) -> jax.Array:
         """inputs without some blocks."""

@@ -18,7 +18,7 @@ from flax import nnx
 from jconv.nn.arguments import passes_on, value_of
 from jconv.nn.scaled_norm import Norm, NormOptions, ScaledNorm, ScaleOptions
 from jconv.ops.layer_norms import group_norm, layer_norm, rms_norm
-from jconv.window import whole
+from jconv.window import hashable, whole
 
 type Axes = int | Sequence[int]
 
@@ -51,8 +51,8 @@ class LayerNorm(Norm):
         **options: Unpack[NormOptions],
     ):
         super().__init__(num_features, epsilon, rngs, **options)
-        self.reduction_axes = reduction_axes
-        self.feature_axes = feature_axes
+        self.reduction_axes = hashable(reduction_axes)
+        self.feature_axes = hashable(feature_axes)
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """x normalised, of x's shape; `mask`, which broadcasts to x, says what counts."""
@@ -83,8 +83,8 @@ class RMSNorm(ScaledNorm):
         **options: Unpack[ScaleOptions],
     ):
         super().__init__(num_features, epsilon, rngs, **options)
-        self.reduction_axes = reduction_axes
-        self.feature_axes = feature_axes
+        self.reduction_axes = hashable(reduction_axes)
+        self.feature_axes = hashable(feature_axes)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x normalised, of x's shape; `mask`, which broadcasts to x, says what counts."""
@@ -126,7 +126,7 @@ class GroupNorm(Norm):
     ):
         super().__init__(num_features, epsilon, rngs, **options)
         self.num_groups, self.group_size = _groups(num_features, num_groups, group_size)
-        self.reduction_axes = reduction_axes
+        self.reduction_axes = hashable(reduction_axes)
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """x normalised, of x's shape; `mask`, which broadcasts to x, says what counts."""
@@ -171,7 +171,7 @@ class InstanceNorm(Norm):
         **options: Unpack[NormOptions],
     ):
         super().__init__(num_features, epsilon, rngs, **options)
-        self.feature_axes = feature_axes
+        self.feature_axes = hashable(feature_axes)
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """x normalised, of x's shape; `mask`, which broadcasts to x, says which pixels count."""

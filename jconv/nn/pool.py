@@ -21,7 +21,7 @@ from jconv.ops.lp_pool import lp_pool
 from jconv.ops.max_pool import max_pool, min_pool
 from jconv.ops.maxout import maxout
 from jconv.ops.unpool import max_unpool
-from jconv.window import Padding, PerAxis
+from jconv.window import Padding, PerAxis, hashable
 
 type Pooled = Any  # jax.Array, or with return_indices a pair: which, a type checker can't tell
 
@@ -48,10 +48,10 @@ class MaxPool(nnx.Module):
         ties: str = "first",
         implementation: str | None = None,
     ):
-        self.window_shape = window_shape
-        self.strides = strides
-        self.padding = padding
-        self.dilation = dilation
+        self.window_shape = hashable(window_shape)
+        self.strides = hashable(strides)
+        self.padding = hashable(padding)
+        self.dilation = hashable(dilation)
         self.ceil_mode = ceil_mode
         self.return_indices = return_indices
         self.ties = ties
@@ -94,15 +94,15 @@ class AvgPool(nnx.Module):
         *,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
-        divisor_override: int | None = None,
+        divisor_override: float | None = None,
         implementation: str | None = None,
     ):
-        self.window_shape = window_shape
-        self.strides = strides
-        self.padding = padding
+        self.window_shape = hashable(window_shape)
+        self.strides = hashable(strides)
+        self.padding = hashable(padding)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
-        self.divisor_override = divisor_override
+        self.divisor_override = hashable(divisor_override)
         self.implementation = implementation
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -132,10 +132,10 @@ class LPPool(nnx.Module):
         ceil_mode: bool = False,
         implementation: str | None = None,
     ):
-        self.window_shape = window_shape
-        self.p = p
-        self.strides = strides
-        self.padding = padding
+        self.window_shape = hashable(window_shape)
+        self.p = hashable(p)
+        self.strides = hashable(strides)
+        self.padding = hashable(padding)
         self.ceil_mode = ceil_mode
         self.implementation = implementation
 
@@ -151,7 +151,7 @@ class AdaptiveMaxPool(nnx.Module):
     """`jconv.adaptive_max_pool` as a layer: x (N, *spatial, C) to (N, *output_size, C)."""
 
     def __init__(self, output_size: OutputSize, *, return_indices: bool = False):
-        self.output_size = output_size
+        self.output_size = hashable(output_size)
         self.return_indices = return_indices
 
     def __call__(self, x: jax.Array) -> Pooled:
@@ -163,7 +163,7 @@ class AdaptiveAvgPool(nnx.Module):
     """`jconv.adaptive_avg_pool` as a layer: x (N, *spatial, C) to (N, *output_size, C)."""
 
     def __init__(self, output_size: OutputSize):
-        self.output_size = output_size
+        self.output_size = hashable(output_size)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """The mean of each bin."""
@@ -207,10 +207,10 @@ class MaxUnpool(nnx.Module):
         *,
         dilation: PerAxis = 1,
     ):
-        self.window_shape = window_shape
-        self.strides = strides
-        self.padding = padding
-        self.dilation = dilation
+        self.window_shape = hashable(window_shape)
+        self.strides = hashable(strides)
+        self.padding = hashable(padding)
+        self.dilation = hashable(dilation)
 
     def __call__(
         self, y: jax.Array, indices: jax.Array, output_size: int | Sequence[int] | None = None

@@ -13,7 +13,7 @@ from jconv.nn.arguments import passes_on
 from jconv.nn.pool import Pooled
 from jconv.nn.random_layer import RandomLayer, RandomOptions
 from jconv.ops.random_pool import fractional_max_pool, stochastic_pool
-from jconv.window import Padding, PerAxis
+from jconv.window import Padding, PerAxis, hashable
 
 
 class RandomPool(RandomLayer):
@@ -65,9 +65,9 @@ class StochasticPool(RandomPool):
         **options: Unpack[RandomOptions],
     ):
         super().__init__(**options)
-        self.window_shape = window_shape
-        self.strides = strides
-        self.padding = padding
+        self.window_shape = hashable(window_shape)
+        self.strides = hashable(strides)
+        self.padding = hashable(padding)
         self.ceil_mode = ceil_mode
 
     def pool(self, key: jax.Array | None, x: jax.Array) -> jax.Array:
@@ -104,9 +104,9 @@ class FractionalMaxPool(RandomPool):
         **options: Unpack[RandomOptions],
     ):
         super().__init__(**options)
-        self.window_shape = window_shape
-        self.output_size = output_size
-        self.output_ratio = output_ratio
+        self.window_shape = hashable(window_shape)
+        self.output_size = hashable(output_size)
+        self.output_ratio = hashable(output_ratio)
         self.return_indices = return_indices
 
     def pool(self, key: jax.Array | None, x: jax.Array) -> Pooled:

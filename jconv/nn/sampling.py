@@ -9,7 +9,7 @@ from typing import Unpack
 import jax
 from flax import nnx
 
-from jconv.nn.arguments import passes_on, zeros_init
+from jconv.nn.arguments import or_one, passes_on, zeros_init
 from jconv.nn.conv import Conv
 from jconv.nn.convolution import Convolution, ConvolutionOptions, sizes
 from jconv.ops.deform_conv import deform_conv
@@ -42,8 +42,8 @@ class Resize(nnx.Module):
             raise ValueError(
                 f"Resize: either size or scale must be given; got size={size}, scale={scale}"
             )
-        self.size = size
-        self.scale = scale
+        self.size = hashable(size)
+        self.scale = hashable(scale)
         self.method = method
         self.align_corners = align_corners
         self.antialias = antialias
@@ -61,7 +61,7 @@ class PixelShuffle(nnx.Module):
     """`jconv.pixel_shuffle`: x (N, *spatial, C * prod(factor)) to (N, *spatial * factor, C)."""
 
     def __init__(self, factor: PerAxis):
-        self.factor = factor
+        self.factor = hashable(factor)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Blocks of channels as blocks of pixels."""
@@ -72,7 +72,7 @@ class PixelUnshuffle(nnx.Module):
     """`jconv.pixel_unshuffle`: x (N, *spatial * factor, C) to (N, *spatial, C * prod(factor))."""
 
     def __init__(self, factor: PerAxis):
-        self.factor = factor
+        self.factor = hashable(factor)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Blocks of pixels as blocks of channels."""
@@ -106,10 +106,10 @@ class DeformConv(Convolution):
         in_features: int,
         out_features: int,
         kernel_size: int | Sequence[int],
-        strides: PerAxis = 1,
+        strides: PerAxis | None = 1,
         *,
         padding: Padding = "SAME",
-        kernel_dilation: PerAxis = 1,
+        kernel_dilation: PerAxis | None = 1,
         feature_group_count: int = 1,
         offset_groups: int = 1,
         use_modulation: bool = True,
@@ -117,6 +117,8 @@ class DeformConv(Convolution):
         **options: Unpack[ConvolutionOptions],
     ):
         name = "DeformConv"
+        in_features = whole(in_features, "in_features", name)
+        out_features = whole(out_features, "out_features", name)
         taps = sizes(name, kernel_size)
         groups = whole(feature_group_count, "feature_group_count", name)
         offset_groups = whole(offset_groups, "offset_groups", name)
@@ -129,9 +131,9 @@ class DeformConv(Convolution):
             )
         shape = (*taps, in_features // groups, out_features)
         super().__init__(in_features, out_features, taps, {"kernel": shape}, rngs, **options)
-        self.strides = per_axis(strides, len(taps), "strides", name)
+        self.strides = per_axis(or_one(strides), len(taps), "strides", name)
         self.padding = hashable(padding)
-        self.kernel_dilation = per_axis(kernel_dilation, len(taps), "kernel_dilation", name)
+        self.kernel_dilation = per_axis(or_one(kernel_dilation), len(taps), "kernel_dilation", name)
         self.feature_group_count = groups
         offsets = offset_groups * math.prod(taps)
         self.offset = self._zeros(offsets * len(taps), rngs)

@@ -31,7 +31,7 @@ from jax import lax
 from jconv.core import Operation, linear, one_body
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import check_image, check_not_empty, check_positions, fold, least
-from jconv.window import per_axis
+from jconv.window import entries, per_axis
 
 type OutputSize = int | Sequence[int | None] | None
 
@@ -184,7 +184,8 @@ def _output(op, x, output_size):
     check_not_empty(op, x)
     check_positions(op, x.shape[1:-1])
     input = x.shape[1:-1]
-    sizes = list(output_size) if isinstance(output_size, Sequence) else [output_size] * len(input)
+    many = entries(output_size)
+    sizes = [output_size] * len(input) if many is None else list(many)
     if len(sizes) == len(input):
         sizes = [n if size is None else size for n, size in zip(input, sizes, strict=True)]
     return per_axis(sizes, len(input), "output_size", op)

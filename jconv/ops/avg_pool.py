@@ -23,7 +23,7 @@ from jax import lax
 from jconv.core import Implementation, Operation, linear, one_body
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import fold, pooling_window, transposed_by, xla_window
-from jconv.window import Padding, PerAxis, resolve_padding
+from jconv.window import Padding, PerAxis, hashable, resolve_padding
 
 
 def avg_pool(
@@ -34,7 +34,7 @@ def avg_pool(
     padding: Padding = "VALID",
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-    divisor_override: int | None = None,
+    divisor_override: float | None = None,
     implementation: str | None = None,
 ) -> jax.Array:
     """The mean of each window of x (N, *spatial, C): y (N, *output, C).
@@ -43,10 +43,10 @@ def avg_pool(
       window, stride, padding, ceil_mode, implementation: as in `max_pool`.
       count_include_pad: divides by the window's size, padding included (not what ceil_mode adds
         beyond it: PyTorch); False divides by the number of pixels of the image in the window.
-      divisor_override: divides by this number instead.
+      divisor_override: divides by this real number instead, finite and not 0.
 
     Raises:
-      ValueError: arguments that don't fit each other, a divisor of 0, or an x that is not floating
+      ValueError: arguments that don't fit each other, another divisor, or an x that is not floating
         point or complex: a mean of integers is not one.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
@@ -62,20 +62,31 @@ def window_mean(
     implementation=None,
 ):  # fmt: skip
     """`avg_pool`, with the errors of `op`."""
-    if divisor_override is not None and divisor_override == 0:
-        raise ValueError(f"{op}: divisor_override must not be 0; got divisor_override=0")
     win = pooling_window(
         op, x, window, stride, padding, 1, ceil_mode, kind="floating-point or complex numbers"
     )
     dtype = at_least_float32(x.dtype)
+    divisor = None if divisor_override is None else _divisor(op, divisor_override, dtype)
     y = window_sum(x, window=win, dtype=dtype, implementation=implementation)
-    if divisor_override is not None:
-        return (y / np.asarray(divisor_override, dtype)).astype(x.dtype)
+    if divisor is not None:
+        return (y / divisor).astype(x.dtype)
     pads = resolve_padding(padding, win.input, win.extent, win.stride, op)
     counted = pads if count_include_pad else ((0, 0),) * len(win.size)
     if win.pads == counted:  # every window lies inside what counts
         return (y / np.asarray(math.prod(win.size), dtype)).astype(x.dtype)
     return (y / _counts(win, counted, dtype)).astype(x.dtype)
+
+
+def _divisor(op, value, dtype):
+    """`value` in the dtype of the sums, where it must be neither 0 nor infinite."""
+    number, most = hashable(value), jnp.finfo(dtype)
+    real = isinstance(number, int | float) and not isinstance(number, bool)
+    if not real or not float(most.tiny) <= abs(number) <= float(most.max):
+        raise ValueError(
+            f"{op}: divisor_override must be a real number, finite and other than 0 in {dtype}; "
+            f"got divisor_override={value!r}"
+        )
+    return np.asarray(number, dtype)
 
 
 def _window_sum_xla(x, *, window, dtype):

@@ -27,6 +27,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -45,7 +46,8 @@ def dropout(key: jax.Array, x: jax.Array, rate: Rate) -> jax.Array:
 
     Raises:
       ValueError: a key that is not one typed key, an x that is not floating point, or a rate that
-        is not one number from 0 to 1 (a traced rate isn't looked at).
+        is not one number from 0 to 1, or an array of another dtype than floating point (a traced
+        rate's value isn't looked at).
     """
     x, _, keep = arguments("dropout", key, x, rate)
     return divided(x, drawn(key, keep, x, {}), keep)
@@ -144,23 +146,42 @@ def arguments(
       ValueError: as `dropout`, or an x of fewer than `axes` axes.
     """
     x = jnp.asarray(x)
-    if not jnp.issubdtype(jax.typeof(key).dtype, jax.dtypes.prng_key) or jnp.shape(key):
-        raise ValueError(
-            f"{op}: key, which comes first, must be one typed key from jax.random.key; got key "
-            f"{jax.typeof(key).str_short()}"
-        )
+    check_key(op, key)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{op}: x must be floating point; got x {x.shape} of {x.dtype}")
     if x.ndim < axes:
         shape = "(N, *spatial, C) with one or more spatial axes" if axes > 1 else "(N, ...)"
         raise ValueError(f"{op}: x must be {shape}; got x {x.shape}")
-    if jnp.shape(rate):
-        raise ValueError(f"{op}: rate must be one number; got rate {jnp.shape(rate)}")
     if isinstance(rate, numbers.Real):
         if not 0 <= rate <= 1:
             raise ValueError(f"{op}: rate must be from 0 to 1; got rate={rate}")
         # Subtracted in Python and then rounded, as Flax does.
         return x, jnp.asarray(float(rate), float), jnp.asarray(1.0 - float(rate), float)
+    if not isinstance(rate, jax.Array | np.ndarray):
+        raise ValueError(f"{op}: rate must be one real number; got rate={rate!r}")
+    if rate.shape:
+        raise ValueError(f"{op}: rate must be one number; got rate {rate.shape}")
+    if not jnp.issubdtype(rate.dtype, jnp.floating):
+        raise ValueError(
+            f"{op}: a rate that is an array must be floating point; got rate () of {rate.dtype}"
+        )
     rate = lax.stop_gradient(jnp.asarray(rate))
     rate = rate.astype(at_least_float32(rate.dtype))
     return x, rate, 1 - rate
+
+
+def check_key(op: str, key: object) -> None:
+    """Refuses what is not one typed key.
+
+    Raises:
+      ValueError: an array of raw numbers, several keys, or no array at all.
+    """
+    if isinstance(key, jax.Array):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and not key.shape:
+            return
+        got = jax.typeof(key).str_short()
+    else:
+        got = repr(key)
+    raise ValueError(
+        f"{op}: key, which comes first, must be one typed key from jax.random.key; got key {got}"
+    )

@@ -24,7 +24,7 @@ from jconv.ops.avg_pool import window_mean
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.max_pool import max_pool, min_pool
 from jconv.ops.pooling import pooling_window
-from jconv.window import Padding, PerAxis
+from jconv.window import Padding, PerAxis, hashable
 
 
 def lp_pool(
@@ -83,6 +83,8 @@ def _root(total, p):
 
 
 def _exponent(p):
-    if isinstance(p, bool) or not isinstance(p, int | float) or p == 0 or math.isnan(p):
+    number = hashable(p)
+    real = isinstance(number, int | float) and not isinstance(number, bool)
+    if not real or number == 0 or math.isnan(number):
         raise ValueError(f"lp_pool: p must be a number other than 0; got p={p!r}")
-    return float(p)
+    return float(number)

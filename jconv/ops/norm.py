@@ -72,7 +72,8 @@ def batch_norm(
     )  # fmt: skip
     if correction:
         n = jnp.asarray(counted(x, axes, mask, axis_name), variance.dtype)
-        variance = variance * (n / jnp.maximum(n - correction, 1))
+        less = float(min(correction, 2**62))  # n is smaller; a wider int is none of JAX's
+        variance = variance * (n / jnp.maximum(n - less, 1))
     return affine(y, scale, bias).astype(x.dtype), mean.reshape(-1), variance.reshape(-1)
 
 

@@ -8,6 +8,7 @@ Each row of P has at most a single 1: at the pixel that it copies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -33,7 +34,7 @@ def pad(
     Raises:
       ValueError: an x without spatial axes, an unknown mode, a padding that does not fit, or more
         than the image can fill: a reflection has at most size - 1 pixels, a circular image at most
-        size.
+        size, and an axis without a pixel has none to copy.
     """
     x = jnp.asarray(x)
     if x.ndim < 3:
@@ -76,20 +77,27 @@ def unpad(y: jax.Array, pads: Sequence[Pair], padding_mode: str, *, op: str = "u
 
 def _pads(padding, spatial, mode, op):
     """(lo, hi) per axis, if the image can fill them."""
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise ValueError(f"{op}: padding_mode must be one of {', '.join(MODES)}; got {mode!r}")
     if isinstance(padding, str):
         raise ValueError(
             f"{op}: padding must be an int, or one int or (lo, hi) pair per axis; got {padding!r}"
         )
     pads = resolve_padding(padding, spatial, spatial, spatial, op)
-    spare = {"reflect": 1, "circular": 0}.get(mode)
-    if spare is not None and any(max(p) > n - spare for p, n in zip(pads, spatial, strict=True)):
+    most = tuple(_most(mode, n) for n in spatial)
+    if any(max(p) > n for p, n in zip(pads, most, strict=True)):
         raise ValueError(
-            f'{op}: padding_mode="{mode}" can fill at most {tuple(n - spare for n in spatial)} '
-            f"pixels on each side of an image of {tuple(spatial)}; got padding {pads}"
+            f'{op}: padding_mode="{mode}" can fill at most {most} pixels on each side of an image '
+            f"of {tuple(spatial)}; got padding {pads}"
         )
     return pads
+
+
+def _most(mode, n):
+    """How many pixels an axis of n can fill on each side."""
+    if mode == "zeros" or (mode == "replicate" and n != 0):
+        return math.inf
+    return 0 if n == 0 else {"reflect": n - 1, "circular": n}[mode]
 
 
 def wrap(

@@ -32,6 +32,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jconv.ops.avg_pool import window_sum
+from jconv.ops.dropout import check_key
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import (
     check_image,
@@ -43,7 +44,7 @@ from jconv.ops.pooling import (
     taps,
 )
 from jconv.ops.winner import take, tap_dtype
-from jconv.window import Padding, PerAxis, per_axis
+from jconv.window import Padding, PerAxis, entries, hashable, per_axis
 
 
 def fractional_max_pool(
@@ -69,8 +70,8 @@ def fractional_max_pool(
       return_indices: also returns int32 (N, *output, C), each winner's row-major position.
 
     Raises:
-      ValueError: arguments that don't fit each other, no key and no samples, or not just one of
-        output_size and output_ratio.
+      ValueError: arguments that don't fit each other, no key and no samples, a key that is not one
+        typed key, or not just one of output_size and output_ratio.
     """
     x = jnp.asarray(x)
     check_image("fractional_max_pool", x, "real numbers")
@@ -114,8 +115,8 @@ def stochastic_pool(
       deterministic: takes the mean of the draw instead of the draw.
 
     Raises:
-      ValueError: arguments that don't fit each other, no key for a draw, or an x that is not
-        floating point.
+      ValueError: arguments that don't fit each other, no key for a draw or one that is not one
+        typed key, or an x that is not floating point.
     """
     x = jnp.asarray(x)
     win = pooling_window(
@@ -130,6 +131,7 @@ def stochastic_pool(
         return y.astype(x.dtype)
     if key is None:
         raise ValueError("stochastic_pool: a draw must have a key; got key=None")
+    check_key("stochastic_pool", key)
     check_windows("stochastic_pool", win)
     tap, total = _draw(key, lax.stop_gradient(x).astype(wide), win)
     y = take(x, tap, window=win, dtype=x.dtype)
@@ -147,9 +149,10 @@ def _fractional_output(spatial, size, output_size, output_ratio):
             f"output_size={output_size}, output_ratio={output_ratio}"
         )
     if output_ratio is not None:
-        many = isinstance(output_ratio, Sequence)
-        ratios = list(output_ratio) if many else [output_ratio] * axes
-        if len(ratios) != axes or not all(0 < ratio < 1 for ratio in ratios):
+        given = hashable(output_ratio)
+        many = entries(given)
+        ratios = (given,) * axes if many is None else many
+        if len(ratios) != axes or not all(map(_is_ratio, ratios)):
             raise ValueError(
                 f"{op}: output_ratio must be a number between 0 and 1, or one for each of {axes} "
                 f"spatial axes; got {output_ratio}"
@@ -164,6 +167,10 @@ def _fractional_output(spatial, size, output_size, output_ratio):
     return output
 
 
+def _is_ratio(value):
+    return isinstance(value, int | float) and 0 < value < 1
+
+
 def _samples(key, samples, x):
     shape = (x.shape[0], x.shape[-1], x.ndim - 2)
     dtype = at_least_float32(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
@@ -172,6 +179,7 @@ def _samples(key, samples, x):
             raise ValueError(
                 "fractional_max_pool: a key or samples must be given; got None for both"
             )
+        check_key("fractional_max_pool", key)
         examples, *_, channels = jax.typeof(x).sharding.spec  # all None but on explicit axes
         like = NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec(examples, channels))
         return jax.random.uniform(key, shape, jnp.float32, out_sharding=like).astype(dtype)

@@ -30,7 +30,7 @@ from jax.interpreters import ad
 
 from jconv.core import Operation, one_body
 from jconv.ops.dtypes import MOST_INT32, at_least_float32
-from jconv.window import whole
+from jconv.window import entries, hashable, whole
 
 type AxisName = str | tuple[str, ...] | None
 
@@ -221,11 +221,19 @@ def arrays_of(
     """x, which the caller calls `name`, and the parameters as arrays; None stays None.
 
     Raises:
-      ValueError: x is not floating point, or epsilon is negative.
+      ValueError: x is not floating point, or of the float8 that has neither 0 nor negative
+        numbers; epsilon is no number, or negative.
     """
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{op}: {name} must be floating point; got {name} {x.shape} of {x.dtype}")
+    if x.dtype == jnp.float8_e8m0fnu:
+        raise ValueError(
+            f"{op}: {name} must be of a dtype that has 0 and negative numbers; got {name} "
+            f"{x.shape} of {x.dtype}"
+        )
+    if not isinstance(hashable(epsilon), int | float):
+        raise ValueError(f"{op}: epsilon must be one real number; got epsilon={epsilon!r}")
     if not epsilon >= 0:
         raise ValueError(f"{op}: epsilon must not be negative; got epsilon={epsilon}")
     return x, *(None if value is None else jnp.asarray(value) for value in parameters)
@@ -257,7 +265,8 @@ def axes_of(
     Raises:
       ValueError: an axis is no int, is out of range or is named twice.
     """
-    named = axes if isinstance(axes, Sequence) else (axes,)
+    many = entries(axes)
+    named: list[Any] = [axes] if many is None else list(many)
     numbers = [whole(axis, name, op, least=-x.ndim) for axis in named]
     distinct = tuple(sorted({axis % x.ndim for axis in numbers if axis < x.ndim}))
     if len(distinct) != len(numbers):

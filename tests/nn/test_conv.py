@@ -102,6 +102,7 @@ def test_says_what_is_wrong_with_a_call(kwargs, shape, message):
         ({"feature_group_count": 0}, r"feature_group_count must be at least 1"),
         ({"feature_group_count": 2}, r"must divide into feature_group_count groups; got in"),
         ({"strides": 0}, r"Conv: strides must be at least 1; got strides=0"),
+        ({"kernel_size": ()}, r"^Conv: kernel_size must have one entry or more, .*; got \(\)"),
         ({"kernel_dilation": (1, 2, 3)}, r"Conv: kernel_dilation must be an int or one int"),
         ({"padding": "CIRCULAR", "padding_mode": "reflect"}, r"got padding_mode='reflect' beside"),
         ({"mask": jnp.ones((3, 3))}, r"Conv: mask must have the kernel's shape \(3, 3, 3, 4\)"),
@@ -109,7 +110,7 @@ def test_says_what_is_wrong_with_a_call(kwargs, shape, message):
 )  # fmt: skip
 def test_says_what_is_wrong_with_a_layer(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        nn.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0), **kwargs)
+        nn.Conv(3, 4, **{"kernel_size": (3, 3), "rngs": nnx.Rngs(0), **kwargs})
 
 
 def test_lists_for_arrays_and_tuples():
@@ -118,6 +119,13 @@ def test_lists_for_arrays_and_tuples():
     layer = nn.Conv(1, 1, [1, 1], rngs=nnx.Rngs(0), **options)
     assert hash(nnx.split(layer)[0]) == hash(nnx.split(layer)[0])
     assert layer([[[[2.0]], [[3.0]]]]).shape == (1, 2, 1, 1)
+
+
+def test_padding_in_an_array():
+    layer = nn.Conv(1, 1, (3, 3), padding=jnp.array([1, 0]), rngs=nnx.Rngs(0))
+    hash(nnx.split(layer)[0])
+    assert layer.padding == (1, 0)
+    assert nnx.jit(lambda m, x: m(x))(layer, jnp.ones((1, 4, 4, 1))).shape == (1, 4, 2, 1)
 
 
 def _same_parameters(ours, flax):

@@ -61,12 +61,23 @@ def test_conv_local_takes_any_number_of_batch_axes(key):
         ({}, (1, 5, 3), r"inputs have 3 channels but in_features=2"),
         ({"mask": jnp.ones((5, 6))}, None, r"mask must have the kernel's shape \(5, 6, 3\)"),
         ({"padding": "FULL"}, None, r"padding must be one of"),
+        (
+            {"padding": "CIRCULAR", "padding_mode": "reflect"},
+            None,
+            r"padding='CIRCULAR' is a padding_mode of its own; got padding_mode='reflect' beside",
+        ),
         ({"kernel_dilation": 0}, None, r"dilation must be at least 1"),
     ],
 )  # fmt: skip
 def test_conv_local_says_what_is_wrong(options, shape, message):
     with pytest.raises(ValueError, match=f"^ConvLocal: .*{message}"):
         ConvLocal(2, 3, 3, input_size=5, rngs=nnx.Rngs(0), **options)(jnp.zeros(shape))
+
+
+def test_conv_local_says_what_is_wrong_with_a_list():
+    layer = ConvLocal(1, 1, 3, input_size=5, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"with input_size=\(5,\); got inputs \(1, 2, 1\)"):
+        layer([[[1.0], [2.0]]])
 
 
 def test_depthwise_conv_is_flaxs_grouped_one(key):

@@ -79,6 +79,24 @@ def test_switches(layer, op):
     assert jax.tree.structure(before) == jax.tree.structure(nnx.state(model.layers[0]))
 
 
+@each
+def test_a_rate_may_be_an_array(layer, op):
+    """Traced, under nnx.jit: it is data of the layer."""
+    model, key = layer(jnp.array(0.5)), jax.random.key(3)
+    y = nnx.jit(lambda m, x: m(x, rngs=key))(model, X)
+    np.testing.assert_allclose(y, op(key, X, 0.5), rtol=1e-5)
+    np.testing.assert_array_equal(model(X, deterministic=True), X)
+
+
+def test_block_sizes_in_lists_and_arrays():
+    key = jax.random.key(3)
+    for size in ([2, 3], np.array([2, 3])):
+        layer = DropBlock(0.5, size)
+        hash(nnx.split(layer)[0])
+        y = nnx.jit(lambda m, x: m(x, rngs=key))(layer, X)
+        np.testing.assert_allclose(y, drop_block(key, X, 0.5, (2, 3)), rtol=1e-6)
+
+
 class Branches(nnx.Module):
     """Three random layers one after the other, and one parameter."""
 

@@ -81,6 +81,30 @@ def test_features_along_two_axes(key):
     np.testing.assert_allclose(layer(x), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("axes", [[1, 2], np.array([1, 2])], ids=["list", "array"])
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (LayerNorm, ("reduction_axes", "feature_axes")),
+        (RMSNorm, ("reduction_axes", "feature_axes")),
+        (InstanceNorm, ("feature_axes",)),
+        (GroupNorm, ("reduction_axes",)),
+    ],
+)
+def test_axes_in_lists_and_arrays_are_tuples(kind, names, axes, key):
+    """A layer is hashable, so that its graph can be a static argument."""
+    features = 3 if kind is GroupNorm else 6
+    options = {"num_groups": 1} if kind is GroupNorm else {}
+    x = jax.random.normal(key, (5, 2, 3) if kind is not InstanceNorm else (5, 2, 3, 4))
+
+    def made(axes):
+        return kind(features, rngs=nnx.Rngs(0), **dict.fromkeys(names, axes), **options)
+
+    hash(nnx.split(made(axes))[0])
+    y = nnx.jit(lambda m, x: m(x))(made(axes), x)
+    np.testing.assert_allclose(y, made((1, 2))(x), atol=1e-5)
+
+
 def layer(kind, *args, **kwargs):
     return kind(*args, rngs=nnx.Rngs(0), **kwargs)
 

@@ -9,6 +9,7 @@ from flax import nnx
 import jconv
 from jconv import nn
 from jconv.nn import pool as layers
+from jconv.nn.blur_pool import BlurPool
 from jconv.nn.random_pool import FractionalMaxPool, StochasticPool
 from jconv.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
 from jconv.ops.lp_pool import lp_pool
@@ -117,6 +118,48 @@ def test_random_layers_train_under_jit(key):
     first, state = step(state, x)
     second, _ = step(state, x)
     assert (first != second).any()
+
+
+TWO = np.array([2, 2])
+LAYERS = {
+    "max": lambda two: layers.MaxPool(two, two, padding=two // 2, dilation=two // 2),
+    "avg": lambda two: layers.AvgPool(two, two, two // 2, divisor_override=two[0]),
+    "lp": lambda two: layers.LPPool(two, two[0], two, two // 2),
+    "adaptive_max": lambda two: layers.AdaptiveMaxPool(two),
+    "adaptive_avg": lambda two: layers.AdaptiveAvgPool(two),
+    "stochastic": lambda two: StochasticPool(two, two, two // 2, deterministic=True),
+    "fractional_size": lambda two: FractionalMaxPool(two, output_size=two, deterministic=True),
+    "fractional_ratio": lambda two: FractionalMaxPool(
+        two, output_ratio=two / 4, deterministic=True
+    ),
+    "blur": lambda two: BlurPool(two + 1, two),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_arrays_are_tuples(layer, key):
+    """A layer is hashable, so that its graph can be a static argument."""
+    x = jax.random.uniform(key, (1, 6, 6, 1))
+    hash(nnx.split(layer(TWO))[0])
+    y = nnx.jit(lambda m, x: m(x))(layer(TWO), x)
+    np.testing.assert_allclose(y, layer(jnp.array(TWO))(x), rtol=1e-6)
+
+
+def test_lists_are_tuples(key):
+    x = jax.random.normal(key, (1, 5, 5, 1))
+    layer = layers.MaxPool([3, 2], [2, 1], [[0, 1], [1, 0]])
+    hash(nnx.split(layer)[0])
+    y = nnx.jit(lambda m, x: m(x))(layer, x)
+    equal(y, max_pool(x, (3, 2), stride=(2, 1), padding=((0, 1), (1, 0))))
+
+
+def test_unpool_takes_lists_and_arrays(key):
+    y, indices = layers.MaxPool([2, 1], return_indices=True)(jax.random.normal(key, (1, 4, 4, 1)))
+    expected = layers.MaxUnpool((2, 1))(y, indices)
+    for size in ([2, 1], np.array([2, 1])):
+        unpool = layers.MaxUnpool(size, size, 0, dilation=[1, 1])
+        hash(nnx.split(unpool)[0])
+        equal(nnx.jit(lambda m, y, at: m(y, at))(unpool, y, indices), expected)
 
 
 def test_sequential_takes_every_layer(key):

@@ -35,6 +35,30 @@ def test_sequential_takes_every_layer(key):
     assert y.shape == (3, 5, 5, 3)
 
 
+@pytest.mark.parametrize("pair", [[2, 1], np.array([2, 1])], ids=["list", "array"])
+@pytest.mark.parametrize(
+    ("layer", "same"),
+    [
+        (Resize, Resize((2, 1))),
+        (lambda pair: Resize(scale=pair), Resize(scale=(2.0, 1.0))),
+        (PixelShuffle, PixelShuffle((2, 1))),
+        (PixelUnshuffle, PixelUnshuffle((2, 1))),
+    ],
+    ids=["size", "scale", "shuffle", "unshuffle"],
+)
+def test_lists_and_arrays_are_tuples(layer, same, pair, key):
+    """A layer is hashable, so that its graph can be a static argument."""
+    x = jax.random.normal(key, (1, 4, 3, 2))
+    hash(nnx.split(layer(pair))[0])
+    y = nnx.jit(lambda m, x: m(x))(layer(pair), x)
+    np.testing.assert_array_equal(y, same(x))
+
+
+def test_deform_conv_takes_none_for_one():
+    layer = DeformConv(4, 6, (3, 3), None, kernel_dilation=None, rngs=nnx.Rngs(0))
+    assert (layer.strides, layer.kernel_dilation) == ((1, 1), (1, 1))
+
+
 @pytest.mark.parametrize("use_modulation", [False, True])
 def test_deform_conv_starts_as_conv(use_modulation, key):
     """Taps on their regular places, each multiplied by sigmoid(0)."""
@@ -87,6 +111,18 @@ def test_deform_conv_has_the_parameters_of_flax_conv():
 def test_deform_conv_says_what_is_wrong(wrong):
     with pytest.raises(ValueError, match=r"^DeformConv: in_features and out_features must divide"):
         DeformConv(4, 6, (3, 3), rngs=nnx.Rngs(0), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ((4.0, 6), r"in_features must be an int; got 4.0"),
+        ((4, 6.0), r"out_features must be an int; got 6.0"),
+    ],
+)
+def test_deform_conv_says_which_features_are_wrong(features, message):
+    with pytest.raises(ValueError, match=f"^DeformConv: {message}"):
+        DeformConv(*features, (3, 3), rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 4, "scale": 2.0}])

@@ -154,6 +154,14 @@ def test_the_chosen_implementation_ran():
 IMAGE = jnp.zeros((1, 5, 5, 3))
 
 
+@pytest.mark.parametrize("pool", [adaptive_avg_pool, adaptive_max_pool])
+def test_sizes_in_arrays(pool, key):
+    x = jax.random.normal(key, (1, 5, 5, 3))
+    expected = pool(x, (2, 3))
+    for size in (np.array([2, 3]), jnp.array([2, 3])):
+        np.testing.assert_array_equal(pool(x, size), expected)
+
+
 @pytest.mark.parametrize(
     ("pool", "x", "size", "message"),
     [
@@ -161,6 +169,7 @@ IMAGE = jnp.zeros((1, 5, 5, 3))
         (adaptive_avg_pool, IMAGE.astype(int), (2,), r"floating-point or complex numbers; .*int32"),
         (adaptive_avg_pool, IMAGE[:, :0], (2,), r"every spatial axis must have a pixel; .*\(1, 0,"),
         (adaptive_avg_pool, IMAGE, ((2, 2, 2),), r"output_size must be an int or one int for each"),
+        (adaptive_avg_pool, IMAGE, (np.ones(3, int),), r"output_size must be an int or one int"),
         (adaptive_avg_pool, IMAGE, ("ab",), r"output_size must be an int"),
         (adaptive_max_pool, IMAGE, (0,), r"output_size must be at least 1; got .*0"),
         (adaptive_max_pool, IMAGE > 0, (2,), r"x must hold real numbers; got x .* of bool"),

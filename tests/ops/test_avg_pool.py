@@ -113,6 +113,12 @@ def test_empty(x):
     assert vjp(y)[0].shape == x
 
 
+@pytest.mark.parametrize("divisor", [-3, 0.5, np.int64(3), np.float32(1.5), np.array(2)])
+def test_divisors_of_python_and_numpy(divisor):
+    y = jconv.avg_pool(jnp.ones((1, 2, 2, 1)), 2, divisor_override=divisor)
+    assert_close(y, np.full((1, 1, 1, 1), 4 / float(divisor)), terms=4)
+
+
 def test_the_named_implementation_ran():
     x = CASES["plain"].image(np.float32)
 
@@ -135,7 +141,20 @@ def test_the_named_implementation_ran():
             {},
             r"x must hold floating-point or complex numbers; .*int32",
         ),
-        (jnp.zeros((1, 5, 5, 3)), {"divisor_override": 0}, r"divisor_override must not be 0"),
+        *(
+            (jnp.zeros((1, 5, 5, 3)), {"divisor_override": divisor}, message)
+            for divisor, message in (
+                (0, r"divisor_override must be a real number, finite and other than 0 in float32;"),
+                (0.0, r"got divisor_override=0.0$"),
+                (1e-300, r"other than 0 in float32; got divisor_override=1e-300$"),
+                ("2", r"divisor_override must be a real number, .*; got divisor_override='2'$"),
+                (True, r"must be a real number, .*; got divisor_override=True$"),
+                (2j, r"must be a real number, .*; got divisor_override=2j$"),
+                (np.nan, r"finite and .*; got divisor_override=nan$"),
+                (-np.inf, r"finite and .*; got divisor_override=-inf$"),
+                (10**400, r"finite and other than 0 in float32; got divisor_override=1000"),
+            )
+        ),
         (jnp.zeros((1, 5, 5, 3)), {"window": 6}, r"does not fit in an input of \(5, 5\)"),
         (jnp.zeros((1, 5, 5, 3)), {"padding": (1, -1)}, r"padding must not be negative"),
         (jnp.zeros((1, 5, 5, 3)), {"implementation": "x"}, r"implementation must be None or one"),

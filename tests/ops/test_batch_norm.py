@@ -262,6 +262,17 @@ def test_the_named_implementation_ran(key):
 X, C = jnp.zeros((4, 3, 2)), jnp.ones(2)
 
 
+def test_a_correction_beyond_every_count(key):
+    """The divisor is 1, however large the correction."""
+    x = jax.random.normal(key, (4, 3, 2))
+    expected = jconv.batch_norm(x, correction=12)[2]
+    for correction in (2**40, 10**400):
+        found = jconv.batch_norm(x, correction=correction)[2]
+        np.testing.assert_array_equal(found, expected)
+        found = jconv.batch_norm(x, correction=correction, mask=jnp.ones((4, 3, 1), bool))[2]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
@@ -275,6 +286,7 @@ X, C = jnp.zeros((4, 3, 2)), jnp.ones(2)
         ((X, C, jnp.ones((1, 2))), {}, r"bias must be \(C,\) = \(2,\); got bias \(1, 2\)"),
         ((X, C, C), {"epsilon": -1.0}, r"epsilon must not be negative; got epsilon=-1.0"),
         ((X, C, C), {"epsilon": float("nan")}, r"epsilon must not be negative; got epsilon=nan"),
+        ((X, C, C), {"epsilon": "a"}, r"epsilon must be one real number; got epsilon='a'"),
         ((X, C, C), {"mask": jnp.ones((4, 1, 1))}, r"mask must be booleans; got mask \(4, 1, 1\)"),
         ((X, C, C), {"mask": jnp.ones((4, 2), bool)}, r"mask \(4, 2\) does not broadcast to x"),
         ((X, C, C), {"correction": -1}, r"correction must be at least 0; got correction=-1"),

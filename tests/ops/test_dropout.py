@@ -209,6 +209,15 @@ def test_explicit_sharding(key):
         ({"rate": -0.1}, "rate must be from 0 to 1; got rate=-0.1"),
         ({"rate": float("nan")}, "rate must be from 0 to 1; got rate=nan"),
         ({"rate": jnp.ones(3)}, r"rate must be one number; got rate \(3,\)"),
+        (
+            {"rate": jnp.array(1)},
+            r"a rate that is an array must be floating .* got rate \(\) of int",
+        ),
+        ({"rate": jnp.array(1j)}, r"a rate that is an array must be floating .* of complex64"),
+        ({"rate": 0.5j}, r"rate must be one real number; got rate=0.5j"),
+        ({"rate": "a"}, r"rate must be one real number; got rate='a'"),
+        ({"key": 0}, r"key, which comes first, must be one typed key .*; got key 0$"),
+        ({"key": None}, r"key, which comes first, must be one typed key .*; got key None$"),
     ],
 )
 @each

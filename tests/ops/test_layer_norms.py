@@ -197,6 +197,20 @@ def test_takes_lists_and_numpy():
     assert rms_norm(np.ones((2, 3), np.float32)).dtype == jnp.float32
 
 
+def test_axes_in_arrays():
+    x = random(2, 3, 4)
+    np.testing.assert_array_equal(layer_norm(x, axes=np.array([1, 2])), layer_norm(x, axes=(1, 2)))
+    np.testing.assert_array_equal(
+        group_norm(x, groups=2, axes=np.array([1])), group_norm(x, groups=2, axes=(1,))
+    )
+
+
+def test_epsilon_of_numpy_and_jax():
+    x = random(2, 3, 4)
+    for epsilon in (np.float32(0.25), np.array(0.25), jnp.array(0.25)):
+        np.testing.assert_array_equal(layer_norm(x, epsilon=epsilon), layer_norm(x, epsilon=0.25))
+
+
 def test_the_named_implementation_ran():
     x = random(2, 3, 4)
 
@@ -211,6 +225,10 @@ def test_the_named_implementation_ran():
 X = jnp.zeros((2, 3, 4))
 
 
+def layer_norm_of(epsilon):
+    return layer_norm(X, epsilon=epsilon)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -220,6 +238,9 @@ X = jnp.zeros((2, 3, 4))
         (lambda: layer_norm(X, axes=3), r"axes must be different axes of x, from -3 to 2; got"),
         (lambda: layer_norm(X, axes=(2, -1)), r"must be different axes of x, .* axes=\(2, -1\)"),
         (lambda: layer_norm(X, axes=-4), r"layer_norm: axes must be at least -3; got axes=-4"),
+        (lambda: layer_norm(X, epsilon="a"), r"layer_norm: epsilon must be one real number; .*'a'"),
+        (lambda: layer_norm(X, epsilon=jnp.ones(3)), r"epsilon must be one real number; .*Array"),
+        (lambda: jax.jit(layer_norm_of)(0.1), r"epsilon must be one real number; got epsilon=.*Tr"),
         (lambda: layer_norm(X, axes="c"), r"layer_norm: axes must be an int; got 'c'"),
         (lambda: layer_norm(X, axes=()), r"axes must name one axis or more; got axes=\(\)"),
         (lambda: rms_norm(X, epsilon=-1), r"rms_norm: epsilon must not be negative; got eps"),

@@ -102,6 +102,12 @@ def test_second_derivatives_are_finite_where_a_window_is_zero():
     assert jnp.isfinite(hessian).all()
 
 
+@pytest.mark.parametrize("p", [np.float32(2), np.int64(2), np.array(2)])
+def test_powers_of_numpy(p, key):
+    x = jax.random.normal(key, (1, 4, 4, 1))
+    np.testing.assert_array_equal(lp_pool(x, 2, p), lp_pool(x, 2, 2))
+
+
 @pytest.mark.parametrize("x", [(0, 5, 6, 3), (2, 5, 6, 0)], ids=["no_examples", "no_channels"])
 def test_empty(x):
     y, vjp = jax.vjp(lambda x: lp_pool(x, 2), jnp.ones(x))
@@ -119,6 +125,8 @@ def test_empty(x):
         (jnp.zeros((1, 5, 5, 3)), {"p": 0}, r"p must be a number other than 0; got p=0"),
         (jnp.zeros((1, 5, 5, 3)), {"p": np.nan}, r"p must be a number other than 0; got p=nan"),
         (jnp.zeros((1, 5, 5, 3)), {"p": "2"}, r"p must be a number other than 0; got p='2'"),
+        (jnp.zeros((1, 5, 5, 3)), {"p": True}, r"p must be a number other than 0; got p=True"),
+        (jnp.zeros((1, 5, 5, 3)), {"p": 2j}, r"p must be a number other than 0; got p=2j"),
     ],
 )
 def test_says_what_is_wrong(x, options, message):

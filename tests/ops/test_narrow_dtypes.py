@@ -84,3 +84,20 @@ def test_scales_are_no_images(op):
     message = rf"^{op.__name__}: x must be of a dtype that has 0 and negative.*float8_e8m0fnu"
     with pytest.raises(ValueError, match=message):
         op(x, 2)
+
+
+NORMS = {
+    "batch_norm": jconv.batch_norm,
+    "layer_norm": jconv.layer_norm,
+    "rms_norm": jconv.rms_norm,
+    "instance_norm": jconv.instance_norm,
+    "group_norm": lambda x: jconv.group_norm(x, groups=1),
+}
+
+
+@pytest.mark.parametrize(("name", "norm"), NORMS.items(), ids=NORMS)
+def test_scales_are_not_normalised(name, norm):
+    x = jnp.ones((2, 3, 4), jnp.float8_e8m0fnu)
+    message = rf"^{name}: x must be of a dtype that has 0 and negative .*\(2, 3, 4\) of float8_e8m0"
+    with pytest.raises(ValueError, match=message):
+        norm(x)

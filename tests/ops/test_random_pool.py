@@ -191,7 +191,20 @@ def test_empty(x, key):
         assert dx.shape == x
 
 
+def test_ratios_in_lists_and_arrays(key):
+    x = jax.random.normal(key, (1, 5, 6, 3))
+    expected = fractional_max_pool(key, x, 2, output_ratio=(0.5, 0.7))
+    assert expected.shape == (1, 2, 4, 3)
+    for ratio in ([0.5, 0.7], np.array([0.5, 0.7]), (np.float64(0.5), np.float64(0.7))):
+        np.testing.assert_array_equal(fractional_max_pool(key, x, 2, output_ratio=ratio), expected)
+
+
 IMAGE = jnp.zeros((1, 5, 6, 3))
+KEYS = [
+    (IMAGE, {"key": 0}, r"key, which comes first, must be one typed key .*; got key 0$"),
+    (IMAGE, {"key": jnp.zeros(2, jnp.uint32)}, r"must be one typed key .*; got key uint32\[2\]$"),
+    (IMAGE, {"key": jax.random.split(jax.random.key(0))}, r"one typed key .*; got key key<fry>\["),
+]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +219,8 @@ IMAGE = jnp.zeros((1, 5, 6, 3))
         (IMAGE, {"output_size": None, "output_ratio": 0.1}, r"output_size must be at least 1"),
         (IMAGE, {"output_size": 5}, r"must not exceed the input; .*\(5, 6\), output_size=\(5, 5\)"),
         (IMAGE, {"key": None}, r"a key or samples must be given; got None for both"),
+        (IMAGE, {"output_size": None, "output_ratio": "a"}, r"output_ratio must be a num.*got a"),
+        *KEYS,
         (IMAGE, {"samples": jnp.zeros((1, 2, 3))}, r"\(N, C, axes\) = \(1, 3, 2\); got .*\(1, 2, "),
         (IMAGE, {"samples": jnp.zeros((1, 3, 2), int)}, r"samples must be floating point .* int32"),
     ],
@@ -222,6 +237,7 @@ def test_fractional_says_what_is_wrong(x, options, message):
         (IMAGE[0, 0], {}, r"x must be \(N, \*spatial, C\) .*got x \(6, 3\)"),
         (IMAGE.astype(int), {}, r"x must hold floating-point numbers; got x .* of int32"),
         (IMAGE, {"key": None}, r"a draw must have a key; got key=None"),
+        *KEYS,
         (IMAGE, {"window": 6}, r"does not fit in an input of \(5, 6\)"),
     ],
 )
