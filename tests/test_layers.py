@@ -58,7 +58,7 @@ TABLE = {
     "jconv/bench/torch_ops.py": Row("torch"),
     "jconv/bench": Row("jax flax numpy", "window core ops", lazily="jconv_kernels rich"),
     "jconv/summary": Row("jax flax numpy", "window ops"),
-    "jconv/runs": Row("jax flax numpy", "data models training summary visualize"),
+    "jconv/runs": Row("jax flax numpy", "core data models training summary visualize"),
     "jconv/cli": Row("jax flax tyro rich", "*"),
     "jconv/__init__.py": Row("", "*"),
     "kernels/__init__.py": Row(),

@@ -30,6 +30,9 @@ class Implementation:
       platforms: where it runs ("cpu", "cuda", "rocm", "tpu"), None for everywhere.
       by_name_only: never chosen by the rule, only when it is named.
       split_only: chosen by the rule only in a program that XLA splits over several devices.
+      here_only: chosen by the rule only in a program for this machine, whole: not in one that XLA
+        splits, which knows nothing of a call outside and would gather its operands, nor in one that
+        is exported.
       inline: computed without the primitive, so that a jaxpr shows the body's own operations.
     """
 
@@ -39,6 +42,7 @@ class Implementation:
     platforms: tuple[str, ...] | None = None
     by_name_only: bool = False
     split_only: bool = False
+    here_only: bool = False
     inline: bool = False
 
 
@@ -69,6 +73,17 @@ class Choice:
         return f"{call} on {self.platform}: {self.implementation} ({why}{passed})"
 
 
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a call is lowered into: split over several devices by XLA, exported elsewhere."""
+
+    split: bool = False
+    exported: bool = False
+
+
+WHOLE = Program()
+
+
 def choose(
     op: str,
     table: Sequence[Implementation],
@@ -77,12 +92,9 @@ def choose(
     *,
     platform: str,
     name: str | None,
-    split: bool = False,
+    program: Program = WHOLE,
 ) -> tuple[Implementation, Choice]:
     """The row of `table` that computes the call, and the account of why.
-
-    Args:
-      split: whether XLA splits the program over several devices.
 
     Raises:
       ValueError: no row is called `name`.
@@ -91,13 +103,23 @@ def choose(
     rejected = []
     for row in candidates(op, table, name):
         reason = _reason_against(row, avals, static, platform)
-        if reason is None and row.split_only and not (split or name):
-            reason = "only where XLA splits the program over several devices"
+        if reason is None and name is None:
+            reason = _reason_in(program, row)
         if reason is None:
             operands = tuple(aval.str_short() for aval in avals)
             return row, Choice(op, operands, platform, row.name, name, tuple(rejected))
         rejected.append((row.name, reason))
     raise refusal(op, rejected, avals)
+
+
+def _reason_in(program: Program, row: Implementation) -> Reason:
+    if row.split_only and not program.split:
+        return "only where XLA splits the program over several devices"
+    if row.here_only and program.split:
+        return "not where XLA splits the program over several devices"
+    if row.here_only and program.exported:
+        return "not in a program that is exported"
+    return None
 
 
 def refusal(
@@ -109,10 +131,12 @@ def refusal(
     return NotImplementedError(f"{op}: implementation {reasons}; got {operands}")
 
 
-def one_body(body: Callable[..., Any]) -> tuple[Implementation, ...]:
-    """The table of an operation with one body: "direct", and "lax" for it without a primitive."""
+def one_body(body: Callable[..., Any], *better: Implementation) -> tuple[Implementation, ...]:
+    """The table of an operation with one body of its own: "direct", and "lax" for it without a
+    primitive; `better` are rows that stand before it.
+    """
     inline = Implementation("lax", body, by_name_only=True, inline=True)
-    return inline, Implementation("direct", body)
+    return inline, *better, Implementation("direct", body)
 
 
 def candidates(

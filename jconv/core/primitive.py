@@ -19,7 +19,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jconv.core.dispatch import Implementation, candidates, choose, refusal
+from jconv.core.dispatch import WHOLE, Implementation, Program, candidates, choose, refusal
 
 OPERATIONS: dict[Primitive, Operation] = {}
 
@@ -82,17 +82,13 @@ class Operation:
         platform: str,
         *,
         implementation: str | None,
-        split: bool = False,
+        program: Program = WHOLE,
         **static: Any,
     ):
-        """The row that computes a call on `platform`, and the `Choice` that explains it.
-
-        Args:
-          split: whether XLA splits the program over several devices.
-        """
+        """The row that computes a call on `platform`, and the `Choice` that explains it."""
         return choose(
             self.name, self.table, avals, static,
-            platform=platform, name=implementation, split=split,
+            platform=platform, name=implementation, program=program,
         )  # fmt: skip
 
     def _type_of(self, *avals, implementation, **static):
@@ -102,7 +98,7 @@ class Operation:
     def _lower(self, ctx, *args, platform, implementation, **static):
         platform = platform or _platform(ctx)
         row, _ = self.choose(
-            ctx.avals_in, platform, implementation=implementation, split=_split(ctx), **static
+            ctx.avals_in, platform, implementation=implementation, program=_program(ctx), **static
         )
         body = functools.partial(row.body, **static)
         return mlir.lower_fun(body, multiple_results=self.primitive.multiple_results)(ctx, *args)
@@ -160,6 +156,10 @@ def _platform(ctx) -> str:
     """What a rule that is registered for all platforms is lowered for; "any": for several."""
     platforms = ctx.platforms or ctx.module_context.platforms
     return platforms[0] if len(platforms) == 1 else "any"
+
+
+def _program(ctx) -> Program:
+    return Program(_split(ctx), ctx.module_context.lowering_parameters.for_export)
 
 
 def _split(ctx) -> bool:

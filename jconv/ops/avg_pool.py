@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jconv.core import Implementation, Operation, linear, one_body
+from jconv.core import Implementation, Operation, linear, one_body, onednn
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import fold, pooling_window, transposed_by, xla_window
 from jconv.window import Padding, PerAxis, hashable, resolve_padding
@@ -117,12 +117,12 @@ def _spread_xla(dy, *, window, dtype):
 
 window_sum = Operation(
     "window_sum",
-    one_body(_window_sum_xla),
+    one_body(_window_sum_xla, onednn("window_sum")),
     fold=lambda *a, **k: fold(window_sum, *a, **k),
 )
 spread = Operation(
     "window_spread",
-    (Implementation("direct", _spread_xla),),
+    (onednn("window_spread"), Implementation("direct", _spread_xla)),
     fold=lambda *a, **k: fold(spread, *a, **k),
 )
 

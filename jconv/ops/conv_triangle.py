@@ -27,7 +27,14 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jconv.algorithms import shifted
-from jconv.core import Implementation, Operation, bilinear, explicit_sharding, one_body
+from jconv.core import (
+    Implementation,
+    Operation,
+    bilinear,
+    explicit_sharding,
+    one_body,
+    onednn,
+)
 from jconv.ops.conv_fold import fold
 from jconv.ops.dtypes import at_least_float32, wider
 
@@ -192,17 +199,16 @@ def _splits_examples_or_groups(image, w, groups):
     return set(pixels) | set(taps) <= {None} and c == k and groups % parts == 0
 
 
-def _table(body, channels):
-    inline, direct = one_body(body(_on_xla))
+def _table(body, channels, outside):
     products = Implementation(
         "shifted", body(_shifted), unsupported=_unsupported(channels), split_only=True
     )
-    return inline, products, direct
+    return one_body(body(_on_xla), products, onednn(outside))
 
 
-FORWARD = _table(_forward, lambda w, groups: w.shape[-2])
-INPUT_GRAD = _table(_input_grad, lambda w, groups: w.shape[-1] // groups)
-FILTER_GRAD = one_body(_filter_grad)
+FORWARD = _table(_forward, lambda w, groups: w.shape[-2], "conv_forward")
+INPUT_GRAD = _table(_input_grad, lambda w, groups: w.shape[-1] // groups, "conv_input_grad")
+FILTER_GRAD = one_body(_filter_grad, onednn("conv_filter_grad"))
 
 # vmap: for each operand that is mapped alone, the axis that takes the mapped one, and the result's
 # axis that gives it back.

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.interpreters import ad
 
-from jconv.core import Operation, one_body
+from jconv.core import Operation, one_body, onednn
 from jconv.ops.dtypes import MOST_INT32, at_least_float32
 from jconv.window import entries, hashable, whole
 
@@ -150,12 +150,14 @@ def _fold(op, size, args, mapped, *, axes, **static):
 
 standardize = Operation(
     "standardize",
-    one_body(_standardize_xla),
+    one_body(_standardize_xla, onednn("standardize")),
     multiple_results=True,
     fold=lambda *a, **k: _fold(standardize, *a, **k),
 )
 project = Operation(
-    "standardize_grad", one_body(_project_xla), fold=lambda *a, **k: _fold(project, *a, **k)
+    "standardize_grad",
+    one_body(_project_xla, onednn("standardize_grad")),
+    fold=lambda *a, **k: _fold(project, *a, **k),
 )
 
 

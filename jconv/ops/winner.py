@@ -23,7 +23,7 @@ import numpy as np
 from jax import lax
 from jax.interpreters import ad
 
-from jconv.core import Implementation, Operation, linear
+from jconv.core import Implementation, Operation, linear, onednn
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import (
     beats,
@@ -126,27 +126,33 @@ def too_many_taps(*avals, window, **static):
     return f"only windows of at most {MOST_TAPS} pixels, got {taps}" if taps > MOST_TAPS else None
 
 
-def _table(shifted, direct):
-    return (Implementation("shifted", shifted, too_many_taps), Implementation("direct", direct))
+def _table(shifted, direct, *outside):
+    return (
+        *map(onednn, outside),
+        Implementation("shifted", shifted, too_many_taps),
+        Implementation("direct", direct),
+    )
 
 
 largest = Operation(
     "max_pool",
     (
         Implementation("lax", _largest_xla, by_name_only=True, inline=True),
-        *_table(_largest_shifted, _largest_xla),
+        *_table(_largest_shifted, _largest_xla, "max_pool"),
     ),
     fold=lambda *a, **k: fold(largest, *a, **k),
 )
 largest_and_tap = Operation(
-    "max_pool_argmax", _table(_largest_and_tap_shifted, _largest_and_tap_xla),
+    "max_pool_argmax", _table(_largest_and_tap_shifted, _largest_and_tap_xla, "max_pool_argmax"),
     multiple_results=True, fold=lambda *a, **k: fold(largest_and_tap, *a, **k),
 )  # fmt: skip
 take = Operation(
     "pool_take", _table(_take_shifted, _take_gather), fold=lambda *a, **k: fold(take, *a, **k)
 )
 put = Operation(
-    "pool_put", _table(_put_shifted, _put_scatter), fold=lambda *a, **k: fold(put, *a, **k)
+    "pool_put",
+    _table(_put_shifted, _put_scatter, "pool_put"),
+    fold=lambda *a, **k: fold(put, *a, **k),
 )
 
 # Derivatives. `dtype` is that of the result: a transpose gives back the dtype of what it is the

@@ -8,6 +8,8 @@ import platform
 
 import jax
 
+from jconv.core.outside import onednn_version
+
 PACKAGES = ("jconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -19,6 +21,7 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    found["onednn"] = onednn_version()
     devices = jax.local_devices()
     kind = devices[0].device_kind
     found["system"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"

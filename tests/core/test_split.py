@@ -1,4 +1,4 @@
-"""A row for programs that XLA splits over several devices, and for no others."""
+"""Rows for programs that XLA splits over several devices, and rows for all others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jconv.core import Implementation, Operation, bilinear, explicit_sharding
+from jconv.core.dispatch import Program
 from tests.core.operations import fold
 
 # Rows that differ in what they compute tell which one ran.
@@ -22,6 +23,14 @@ op = Operation(
         Implementation("whole", lambda x: x),
     ),
     fold=lambda *a, **k: fold(op, *a, **k),
+)
+outside = Operation(
+    "outside_scale",
+    (
+        Implementation("outside", lambda x: x * 100, here_only=True),
+        Implementation("inside", lambda x: x),
+    ),
+    fold=lambda *a, **k: fold(outside, *a, **k),
 )
 x = np.arange(16, dtype=np.float32).reshape(8, 2)
 
@@ -55,11 +64,24 @@ def test_inside_shard_map():
     np.testing.assert_array_equal(jax.jit(partly)(x), x * 10)
 
 
+@pytest.mark.devices
+def test_calls_outside_xla():
+    """Not where XLA would gather their operands, and not in a program for other machines."""
+    np.testing.assert_array_equal(jax.jit(outside)(x), x * 100)
+    np.testing.assert_array_equal(jax.jit(outside)(on(mesh(8))), x)
+    manual = jax.shard_map(outside, mesh=mesh(8), in_specs=P("d"), out_specs=P("d"))
+    np.testing.assert_array_equal(jax.jit(manual)(x), x * 100)
+    np.testing.assert_array_equal(jax.export.export(jax.jit(outside))(x).call(x), x)
+    by_name = functools.partial(outside, implementation="outside")
+    np.testing.assert_array_equal(jax.export.export(jax.jit(by_name))(x).call(x), x * 100)
+
+
 def test_the_account_says_why_it_was_passed_over():
     _, choice = op.choose([jax.typeof(jnp.asarray(x))], "cpu", implementation=None)
     assert choice.implementation == "whole"
     assert choice.rejected == (("split", "only where XLA splits the program over several devices"),)
-    row, _ = op.choose([jax.typeof(jnp.asarray(x))], "cpu", implementation=None, split=True)
+    program = Program(split=True)
+    row, _ = op.choose([jax.typeof(jnp.asarray(x))], "cpu", implementation=None, program=program)
     assert row.name == "split"
 
 

@@ -1,0 +1,33 @@
+"""Rows whose bodies run outside XLA: `jconv_kernels`, imported when a row is first asked about."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from jconv.core.dispatch import Implementation
+
+
+def onednn(body: str) -> Implementation:
+    """The row of `jconv_kernels.onednn.<body>`, for CPUs, where the library was built.
+
+    It is chosen only where XLA compiles the program whole, for this machine: `here_only`.
+    """
+
+    def call(*arrays: Any, **static: Any) -> Any:
+        return getattr(_onednn(), body)(*arrays, **static)
+
+    def unsupported(*avals: Any, **static: Any) -> str | None:
+        return getattr(_onednn(), f"{body}_unsupported")(*avals, **static)
+
+    return Implementation("onednn", call, unsupported, platforms=("cpu",), here_only=True)
+
+
+def onednn_version() -> str:
+    """oneDNN's version and the instructions that it uses, or why it can't be called here."""
+    reason = _onednn().available()
+    return _onednn().version() if reason is None else f"not used: {reason}"
+
+
+def _onednn() -> Any:
+    return importlib.import_module("jconv_kernels.onednn")

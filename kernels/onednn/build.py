@@ -1,0 +1,79 @@
+"""Compiles `_library.so` when jconv is installed: where it can, else jconv does without it.
+
+`setup.py` reads it by path: jconv_kernels can't be imported before it is installed. Headers and
+libdnnl come from packages that are build requirements on x86-64 Linux. The library is linked to
+libdnnl by its name alone; `library.py` loads the one that is installed beside jconv.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from pathlib import Path
+
+from setuptools import Extension
+from setuptools.command.build_ext import build_ext
+
+FOLDER = Path("kernels", "onednn")
+NAME = "jconv_kernels.onednn._library"
+EXTENSIONS = [
+    Extension(
+        NAME,
+        sources=[str(path) for path in sorted(FOLDER.glob("*.cc"))],
+        depends=[str(path) for path in sorted(FOLDER.glob("*.h"))],
+        language="c++",
+        extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden"],
+        optional=True,  # a compiler's failure is a warning
+    )
+]
+
+
+class BuildLibrary(build_ext):
+    """Builds the library, or says in a warning why not."""
+
+    def build_extension(self, ext: Extension) -> None:
+        if ext.name == NAME:
+            headers, dnnl = _xla_headers(), _installed("onednn-cpu-gomp", "libdnnl.so.3")
+            found = _installed("onednn-devel-cpu-gomp", "include/oneapi/dnnl/dnnl.hpp")
+            if reason := _missing(headers, dnnl, found):
+                self.warn(f"jconv does without oneDNN: {reason}")
+                return
+            include = found.parents[2]  # type: ignore[union-attr]
+            # System headers: their warnings are not ours.
+            ext.extra_compile_args += [f"-isystem{headers}", f"-isystem{include}"]
+            ext.extra_objects = [str(dnnl)]
+        super().build_extension(ext)
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """A plain name: the library knows nothing of Python, so one serves all versions."""
+        if fullname.endswith(NAME.rpartition(".")[2]):
+            return str(Path(*fullname.split(".")).with_suffix(".so"))
+        return super().get_ext_filename(fullname)
+
+
+def _missing(headers: Path | None, dnnl: Path | None, found: Path | None) -> str | None:
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return f"for Linux on x86-64 only, this is {sys.platform} on {platform.machine()}"
+    if headers is None:
+        return "jaxlib, with XLA's headers, is not installed where jconv is built"
+    if dnnl is None or found is None:
+        return "onednn-devel-cpu-gomp is not installed where jconv is built"
+    return None
+
+
+def _xla_headers() -> Path | None:
+    spec = importlib.util.find_spec("jaxlib")
+    places = spec.submodule_search_locations if spec else None
+    return Path(places[0], "include") if places else None
+
+
+def _installed(distribution: str, ending: str) -> Path | None:
+    """The file of an installed distribution whose path ends so."""
+    try:
+        files = importlib.metadata.files(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    paths = (Path(str(file.locate())).resolve() for file in files if str(file).endswith(ending))
+    return next(paths, None)

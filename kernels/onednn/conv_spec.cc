@@ -1,0 +1,120 @@
+#include <cstring>
+
+#include "conv.h"
+#include "threads.h"
+
+namespace jconv {
+namespace {
+
+constexpr int kHead = 10;     // integers before the shapes
+constexpr int kMostAxes = 3;  // spatial
+
+bool Known(memory::data_type type) { return type != memory::data_type::undef; }
+
+void AllAtLeast(int64_t least, const Dims& values, const char* name) {
+  for (int64_t value : values) {
+    Require(value >= least, std::string(name) + " must be at least " + std::to_string(least));
+  }
+}
+
+}  // namespace
+
+Key ConvSpec::key() const {
+  Key key{static_cast<int64_t>(kind),
+          static_cast<int64_t>(x.size()),
+          static_cast<int64_t>(x_type),
+          static_cast<int64_t>(w_type),
+          static_cast<int64_t>(y_type),
+          static_cast<int64_t>(bias_type),
+          groups,
+          relu,
+          residual,
+          threads};
+  for (const Dims* dims : {&x, &w, &y, &stride, &dilation, &pads}) {
+    key.insert(key.end(), dims->begin(), dims->end());
+  }
+  return key;
+}
+
+ConvSpec ConvSpec::Of(const Key& key) {
+  const auto size = static_cast<int64_t>(key.size());
+  Require(size >= kHead && key[1] >= 3 && key[1] <= kMostAxes + 2, "not the integers of a call");
+  const int64_t rank = key[1], axes = rank - 2;
+  Require(size == kHead + 3 * rank + 4 * axes, "not the integers of a call");
+  Require(key[0] >= 0 && key[0] <= 2, "not the integers of a call");
+  const auto type = [&](int at) { return static_cast<memory::data_type>(key[at]); };
+  ConvSpec spec{static_cast<ConvKind>(key[0]), type(2), type(3), type(4), type(5)};
+  spec.groups = key[6], spec.relu = key[7], spec.residual = key[8];
+  spec.threads = static_cast<int>(key[9]);
+  auto at = key.begin() + kHead;
+  for (auto [dims, count] : {std::pair{&spec.x, rank},
+                             {&spec.w, rank},
+                             {&spec.y, rank},
+                             {&spec.stride, axes},
+                             {&spec.dilation, axes},
+                             {&spec.pads, 2 * axes}}) {
+    dims->assign(at, at + count);
+    at += count;
+  }
+  return spec;
+}
+
+std::string ConvSpec::Text() const {
+  const auto array = [](const char* name, const Dims& dims, memory::data_type type) {
+    return std::string(name) + " " + jconv::Text(dims) + " " + Name(type) + ", ";
+  };
+  return array("x", x, x_type) + array("w", w, w_type) + array("y", y, y_type) + "stride " +
+         jconv::Text(stride) + ", pads " + jconv::Text(pads) + ", dilation " +
+         jconv::Text(dilation) + ", groups " + std::to_string(groups);
+}
+
+void ConvSpec::Check() const {
+  const size_t rank = x.size(), axes = stride.size();
+  Require(rank >= 3 && rank <= kMostAxes + 2, "x must have one to three spatial axes");
+  Require(w.size() == rank && y.size() == rank, "x, w and y must have as many axes");
+  Require(axes == rank - 2 && dilation.size() == axes && pads.size() == 2 * axes,
+          "stride, dilation and pads must have entries for each spatial axis");
+  Require(Known(x_type) && Known(w_type) && Known(y_type), "x, w or y has an unknown dtype");
+  for (const Dims* dims : {&x, &w, &y}) AllAtLeast(1, *dims, "every axis");
+  AllAtLeast(1, stride, "stride");
+  AllAtLeast(1, dilation, "dilation");
+  AllAtLeast(0, pads, "pads");
+  Require(groups >= 1 && w.back() % groups == 0, "K must divide by groups");
+  Require(x.back() == groups * w[rank - 2], "x must have C = groups times w's channels");
+  Require(y.back() == w.back() && y[0] == x[0], "y must be (N, *output, K)");
+  for (size_t axis = 0; axis < axes; ++axis) {
+    const int64_t room =
+        x[axis + 1] + pads[2 * axis] + pads[2 * axis + 1] - (dilation[axis] * (w[axis] - 1) + 1);
+    Require(room >= 0 && y[axis + 1] == room / stride[axis] + 1,
+            "y's spatial axes must be those of the window");
+  }
+}
+
+}  // namespace jconv
+
+// What a call needs, asked when it is lowered: bytes of scratch memory, at least 0, with oneDNN's
+// name for the code that would run in `text`; or -1, with the reason why there is none.
+//
+// `integers` are those of ConvSpec::key; threads = 0 means as many as there are.
+extern "C" __attribute__((visibility("default"))) int64_t
+jconv_onednn_conv_query(const int64_t* integers, int64_t count, char* text, int64_t size) {
+  using namespace jconv;
+  int64_t bytes = -1;
+  std::string answer;
+  try {
+    ConvSpec spec = ConvSpec::Of(Key(integers, integers + count));
+    spec.Check();
+    if (spec.threads == 0) spec.threads = MostThreads();
+    const ConvPlan plan = MakePlan(spec);
+    bytes = static_cast<int64_t>(plan.scratch());
+    answer = plan.implementation;
+  } catch (const dnnl::error& error) {
+    answer =
+        error.status == dnnl_unimplemented ? "oneDNN has no code for it on this CPU" : error.what();
+  } catch (const std::exception& error) {
+    answer = error.what();
+  }
+  std::strncpy(text, answer.c_str(), size - 1);
+  text[size - 1] = '\0';
+  return bytes;
+}

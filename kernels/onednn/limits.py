@@ -1,0 +1,41 @@
+"""What no function here takes, in words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jax.sharding import AxisType
+
+from .library import available
+
+MOST_ELEMENTS = 2**31 - 1  # oneDNN counts many things in int32
+
+
+def unsupported(*arrays: Any, dtypes: tuple[str, ...]) -> str | None:
+    """Why these operands and results can't be computed here, or None if they can.
+
+    Args:
+      dtypes: the dtypes that are taken.
+    """
+    if reason := available():
+        return reason
+    for array in arrays:
+        if array.dtype.name not in dtypes:
+            return f"only {', '.join(dtypes)}, got {array.dtype}"
+    sizes = [n for array in arrays for n in array.shape]
+    if not all(isinstance(n, int) for n in sizes):
+        return "not for symbolic sizes"
+    if 0 in sizes:
+        return "nothing to compute"
+    if max(math.prod(array.shape) for array in arrays) > MOST_ELEMENTS:
+        return "only arrays of fewer than 2**31 elements"
+    if any(map(_explicit, arrays)):
+        return "not where axes of the mesh are explicit: use jax.shard_map there"
+    return None
+
+
+def _explicit(array: Any) -> bool:
+    sharding = getattr(array, "sharding", None)
+    mesh = getattr(sharding, "mesh", None)
+    return mesh is not None and AxisType.Explicit in mesh.axis_types

@@ -1,0 +1,103 @@
+"""Max pooling with its argmax and gradient, and sums over windows with theirs.
+
+Loops of our own on XLA's threads, with the signatures and the very semantics of `jconv.ops.winner`
+and `jconv.ops.avg_pool`: oneDNN's pooling passes over NaN, and jconv's does not. Shapes (one to
+three spatial axes; written for two): x N H W C, y, dy and tap N P Q C.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from . import limits
+from .library import target
+
+DTYPES = ("float32", "bfloat16")
+
+
+def max_pool(x: jax.Array, *, window: Any) -> jax.Array:
+    """The largest pixel of each window."""
+    return _call("max_pool", _windows(x, window, x.dtype), x, window=window)
+
+
+def max_pool_argmax(x: jax.Array, *, window: Any) -> tuple[jax.Array, jax.Array]:
+    """The largest pixel of each window, and which tap of the window it was."""
+    y = _windows(x, window, x.dtype)
+    return _call("max_pool", (y, _windows(x, window, _tap_dtype(window))), x, window=window)
+
+
+def pool_put(dy: jax.Array, tap: jax.Array, *, window: Any, dtype: Any) -> jax.Array:
+    """dx: each pixel sums the windows that it won, in float32."""
+    return _call("pool_put", _pixels(dy, window, dtype), dy, tap, window=window)
+
+
+def window_sum(x: jax.Array, *, window: Any, dtype: Any) -> jax.Array:
+    """The sum of each window, in float32."""
+    return _call("window_sum", _windows(x, window, dtype), x, window=window)
+
+
+def window_spread(dy: jax.Array, *, window: Any, dtype: Any) -> jax.Array:
+    """dx: each pixel sums the windows that hold it, in float32."""
+    return _call("window_spread", _pixels(dy, window, dtype), dy, window=window)
+
+
+def max_pool_unsupported(x: Any, *, window: Any) -> str | None:
+    """Why the call can't be computed here, in words, or None if it can."""
+    return _unsupported(window, x, _windows(x, window, x.dtype))
+
+
+max_pool_argmax_unsupported = max_pool_unsupported
+
+
+def pool_put_unsupported(dy: Any, tap: Any, *, window: Any, dtype: Any) -> str | None:
+    """Why the call can't be computed here, in words, or None if it can."""
+    return _unsupported(window, dy, _pixels(dy, window, dtype))
+
+
+def window_sum_unsupported(x: Any, *, window: Any, dtype: Any) -> str | None:
+    """Why the call can't be computed here, in words, or None if it can."""
+    return _unsupported(window, x, _windows(x, window, dtype))
+
+
+def window_spread_unsupported(dy: Any, *, window: Any, dtype: Any) -> str | None:
+    """Why the call can't be computed here, in words, or None if it can."""
+    return _unsupported(window, dy, _pixels(dy, window, dtype))
+
+
+def _unsupported(window, operand, result):
+    if reason := limits.unsupported(operand, result, dtypes=DTYPES):
+        return reason
+    axes = len(window.size)
+    if not 1 <= axes <= 3:
+        return f"only one to three spatial axes, got {axes}"
+    if not all(isinstance(side, int) for pad in window.pads for side in pad):
+        return "not for symbolic sizes"
+    if any(d != 1 for d in window.input_dilation):
+        return f"not with input_dilation, got {window.input_dilation}"
+    return None
+
+
+def _windows(x, window, dtype):
+    return jax.ShapeDtypeStruct((x.shape[0], *window.output, x.shape[-1]), dtype)
+
+
+def _pixels(dy, window, dtype):
+    return jax.ShapeDtypeStruct((dy.shape[0], *window.input, dy.shape[-1]), dtype)
+
+
+def _tap_dtype(window):
+    return np.uint8 if math.prod(window.size) <= 256 else np.int32
+
+
+def _call(name, results, *operands, window):
+    return jax.ffi.ffi_call(target(name), results, vmap_method="sequential")(
+        *operands,
+        window=np.array(window.size, np.int64),
+        stride=np.array(window.stride, np.int64),
+        pads=np.array(window.pads, np.int64).reshape(-1),
+        dilation=np.array(window.dilation, np.int64),
+    )
