@@ -11,7 +11,8 @@ from jconv.core.dispatch import Implementation
 def onednn(body: str) -> Implementation:
     """The row of `jconv_kernels.onednn.<body>`, for CPUs, where the library was built.
 
-    It is chosen only where XLA compiles the program whole, for this machine: `here_only`.
+    Asked for by name alone, until measurements say where it is the one to choose; then only where
+    XLA compiles the program whole, for this machine.
     """
 
     def call(*arrays: Any, **static: Any) -> Any:
@@ -20,7 +21,9 @@ def onednn(body: str) -> Implementation:
     def unsupported(*avals: Any, **static: Any) -> str | None:
         return getattr(_onednn(), f"{body}_unsupported")(*avals, **static)
 
-    return Implementation("onednn", call, unsupported, platforms=("cpu",), here_only=True)
+    return Implementation(
+        "onednn", call, unsupported, platforms=("cpu",), by_name_only=True, here_only=True
+    )
 
 
 def onednn_version() -> str:

@@ -42,7 +42,23 @@ TAKEN = {
     for name, case in {**CASES, **MORE}.items()
     if case.input_dilation == 1 and len(case.window) <= 3
 }
-each_case = pytest.mark.parametrize("case", TAKEN.values(), ids=TAKEN)
+
+
+def each_of(cases, *often):
+    """All of the cases: those named on every change, the others on demand."""
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(case, id=name, marks=() if name in often else pytest.mark.slow)
+            for name, case in cases.items()
+        ],
+    )
+
+
+each_case = each_of(
+    TAKEN, "depthwise", "blocks_and_a_rest", "many_groups", "one_axis_dilated",
+    "three_axes_asymmetric",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,15 @@ import pytest
 from jax import lax
 from jconv_kernels import onednn
 
-from tests.kernels.onednn.calls import MORE, calls, each_case, needs_onednn, static_of, window_of
+from tests.kernels.onednn.calls import (
+    MORE,
+    calls,
+    each_case,
+    each_of,
+    needs_onednn,
+    static_of,
+    window_of,
+)
 from tests.ops.conv_cases import CASES, Case
 from tests.oracles import conv as oracle
 from tests.tolerance import assert_close
@@ -37,7 +45,7 @@ def test_matches_definition(case, key):
     check(case, key, "float32")
 
 
-@pytest.mark.parametrize("case", [CASES["depthwise"], *MORE.values()], ids=["depthwise", *MORE])
+@each_of({"depthwise": CASES["depthwise"], **MORE}, "depthwise", "blocks_of_channels")
 def test_matches_definition_in_bfloat16(case, key):
     """Where this CPU computes it."""
     check(case, key, "bfloat16")
@@ -57,7 +65,7 @@ def test_writes_every_number():
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("case", [WIDE, CASES["depthwise"]], ids=["dense", "depthwise"])
+@each_of({"dense": WIDE, "depthwise": CASES["depthwise"]}, "dense")
 def test_forward_adds_bias_and_residual_before_relu(case, bias, residual, relu, key):
     static = static_of(case, "float32")
     (x, w), shape = case.arrays(key, "float32"), (case.x[0], *static["window"].output, case.k)

@@ -12,7 +12,7 @@ import pytest
 from jconv_kernels import onednn
 from jconv_kernels.onednn import norm
 
-from tests.kernels.onednn.calls import needs_onednn
+from tests.kernels.onednn.calls import each_of, needs_onednn
 from tests.tolerance import assert_close
 
 pytestmark = needs_onednn
@@ -31,7 +31,7 @@ CASES = {  # x, the axes that are normalised together
     "all": ((7, 3), (0, 1)),
     "many_rows": ((3000, 3), (0,)),
 }
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+each_case = each_of(CASES, "batch", "group", "long_lines")
 centred = pytest.mark.parametrize("centre", [True, False], ids=["centred", "not_centred"])
 
 

@@ -12,7 +12,7 @@ import pytest
 from jconv_kernels import onednn
 
 from jconv.window import Window
-from tests.kernels.onednn.calls import needs_onednn
+from tests.kernels.onednn.calls import each_of, needs_onednn
 from tests.oracles import pool as oracle
 from tests.tolerance import assert_close
 
@@ -29,7 +29,7 @@ CASES = {  # x, window, and what Window.of takes
     "cropped": ((1, 6, 5, 3), (2, 2), {"pads": ((-1, -2), (0, 1))}),
     "many_taps": ((1, 20, 20, 3), (17, 17), {"stride": 3}),
 }
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+each_case = each_of(CASES, "overlap", "three_axes")
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 
 

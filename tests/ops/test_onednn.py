@@ -1,0 +1,82 @@
+"""The rows of oneDNN in the tables: by name, in every direction, or refused with a reason."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+import jconv
+from tests.kernels.onednn.calls import needs_onednn
+
+X, W = (4, 9, 8, 16), (3, 3, 8, 32)
+CASES = {
+    "conv": (functools.partial(jconv.conv, groups=2, stride=2), (X, W)),
+    "conv_transpose": (functools.partial(jconv.conv_transpose, stride=2), (X, (3, 2, 4, 16))),
+    "max_pool": (functools.partial(jconv.max_pool, window=3, stride=2), (X,)),
+    "avg_pool": (functools.partial(jconv.avg_pool, window=2), (X,)),
+}
+each = pytest.mark.parametrize("name", CASES)
+
+
+@pytest.fixture
+def operands(name, key):
+    shapes = CASES[name][1]
+    keys = jax.random.split(key, len(shapes))
+    return [jax.random.normal(*each) for each in zip(keys, shapes, strict=True)]
+
+
+def step(f):
+    """y, and the gradients of a loss."""
+    return lambda *a: (f(*a), jax.grad(lambda *a: jnp.sin(f(*a)).sum(), range(len(a)))(*a))
+
+
+def same(actual, expected):
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5 * np.abs(e).max())
+
+
+@needs_onednn
+@each
+def test_forward_and_backward(name, operands):
+    f = CASES[name][0]
+    named = step(functools.partial(f, implementation="onednn"))
+    same(jax.jit(named)(*operands), jax.jit(step(f))(*operands))
+    gradient = jax.grad(lambda *a: named(*a)[0].sum(), range(len(operands)))
+    ran = {choice.implementation for choice in jconv.explain_choice(gradient, *operands)}
+    assert "onednn" in ran
+    assert "direct" not in ran
+
+
+@needs_onednn
+@pytest.mark.devices
+def test_inside_vmap_scan_and_shard_map(key):
+    f = functools.partial(jconv.conv, implementation="onednn")
+    x, w = jax.random.normal(key, (8, 6, 5, 4)), jax.random.normal(key, (2, 3, 3, 4, 4))
+    same(jax.vmap(f, (None, 0))(x, w), jax.vmap(jconv.conv, (None, 0))(x, w))
+
+    def scanned(f):
+        return lambda x, w: jax.lax.scan(lambda x, w: (f(x, w) / 8, None), x, w)[0]
+
+    same(jax.jit(step(scanned(f)))(x, w), jax.jit(step(scanned(jconv.conv)))(x, w))
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    over = jax.shard_map(
+        step(f), mesh=mesh, in_specs=(P("d"), P()), out_specs=(P("d"), (P("d"), P()))
+    )
+    same(jax.jit(over)(x, w[0]), jax.jit(step(jconv.conv))(x, w[0]))
+
+
+def test_is_not_chosen_unless_it_is_named():
+    x = jnp.ones((1, 4, 4, 2))
+    (choice,) = jconv.explain_choice(jconv.conv, x, jnp.ones((3, 3, 2, 2)))
+    assert choice.implementation == "direct"
+
+
+def test_refused_by_name_with_the_reason():
+    x, w = jnp.ones((1, 4, 4, 2), jnp.int32), jnp.ones((3, 3, 2, 2), jnp.int32)
+    with pytest.raises(NotImplementedError, match=r"^conv: implementation 'onednn' can't compute"):
+        jconv.conv(x, w, implementation="onednn")
