@@ -7,10 +7,13 @@ libdnnl by its name alone; `library.py` loads the one that is installed beside j
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension
@@ -43,8 +46,22 @@ class BuildLibrary(build_ext):
             include = found.parents[2]  # type: ignore[union-attr]
             # System headers: their warnings are not ours.
             ext.extra_compile_args += [f"-isystem{headers}", f"-isystem{include}"]
-            ext.extra_objects = [str(dnnl)]
+            ext.extra_objects = [*self._compiled_side_by_side(ext), str(dnnl)]
+            ext.sources = []
         super().build_extension(ext)
+
+    def _compiled_side_by_side(self, ext: Extension) -> list[str]:
+        """The objects of all sources, which setuptools would compile one after the other."""
+        compile = functools.partial(
+            self.compiler.compile,
+            output_dir=self.build_temp,
+            debug=self.debug,
+            extra_postargs=ext.extra_compile_args,
+            depends=ext.depends,
+        )
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = pool.map(lambda source: compile([source]), sorted(ext.sources))
+            return [path for paths in objects for path in paths]
 
     def get_ext_filename(self, fullname: str) -> str:
         """A plain name: the library knows nothing of Python, so one serves all versions."""
