@@ -109,15 +109,9 @@ def conv_filter_grad_unsupported(x, dy, *, window, dtype=None, precision=None, o
 
 
 def _unsupported(kind, x, w, y, window, precision, out_sharding):
-    if reason := limits.unsupported(x, w, y, dtypes=tuple(DTYPES)):
+    reason = limits.unsupported(x, w, y, dtypes=tuple(DTYPES)) or limits.unsupported_window(window)
+    if reason:
         return reason
-    axes = len(window.size)
-    if not 1 <= axes <= 3:
-        return f"only one to three spatial axes, got {axes}"
-    if not all(isinstance(side, int) for pad in window.pads for side in pad):
-        return "not for symbolic sizes"
-    if any(d != 1 for d in window.input_dilation):
-        return f"not with input_dilation, got {window.input_dilation}"
     if any(side < 0 for pad in window.pads for side in pad):
         return f"not with negative padding, got {window.pads}"
     if isinstance(precision, jax.lax.DotAlgorithm | jax.lax.DotAlgorithmPreset):

@@ -35,6 +35,18 @@ def unsupported(*arrays: Any, dtypes: tuple[str, ...]) -> str | None:
     return None
 
 
+def unsupported_window(window: Any) -> str | None:
+    """Why no function here takes such windows, or None."""
+    axes = len(window.size)
+    if not 1 <= axes <= 3:
+        return f"only one to three spatial axes, got {axes}"
+    if not all(isinstance(side, int) for pad in window.pads for side in pad):
+        return "not for symbolic sizes"
+    if any(d != 1 for d in window.input_dilation):
+        return f"not with input_dilation, got {window.input_dilation}"
+    return None
+
+
 def _explicit(array: Any) -> bool:
     sharding = getattr(array, "sharding", None)
     mesh = getattr(sharding, "mesh", None)

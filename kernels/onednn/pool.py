@@ -69,16 +69,7 @@ def window_spread_unsupported(dy: Any, *, window: Any, dtype: Any) -> str | None
 
 
 def _unsupported(window, operand, result):
-    if reason := limits.unsupported(operand, result, dtypes=DTYPES):
-        return reason
-    axes = len(window.size)
-    if not 1 <= axes <= 3:
-        return f"only one to three spatial axes, got {axes}"
-    if not all(isinstance(side, int) for pad in window.pads for side in pad):
-        return "not for symbolic sizes"
-    if any(d != 1 for d in window.input_dilation):
-        return f"not with input_dilation, got {window.input_dilation}"
-    return None
+    return limits.unsupported(operand, result, dtypes=DTYPES) or limits.unsupported_window(window)
 
 
 def _windows(x, window, dtype):

@@ -58,7 +58,7 @@ def test_stem_for_small_images():
     assert checks.parameters(model) == 11_173_962
 
 
-@pytest.fixture(scope="module", params=[18, 50])
+@pytest.fixture(scope="module", params=[18, pytest.param(50, marks=pytest.mark.slow)])
 def tiny(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(resnet.DEPTHS, request.param, (2, 1, 1, 1))  # every kind of block

@@ -28,13 +28,8 @@ CASES = {
         "pads": ((0, 0), (1, 0), (0, 0), (0, 0), (1, 0)), "dilation": (1, 2, 1, 1, 1),
     },
 }  # fmt: skip
-each_case = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=name, marks=pytest.mark.slow if name == "five_axes" else ())
-        for name, case in CASES.items()
-    ],
-)
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+pytestmark = pytest.mark.slow
 
 
 def options(case):

@@ -36,8 +36,10 @@ from tests.tolerance import epsilons
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-CORE = operations.OPS
-FAMILIES = {
+# Further shapes of primitives that others in CORE have.
+VARIANTS = ("conv_1d", "depthwise", "dilated", "strided", "conv_transpose_circular")
+CORE = {name: op for name, op in operations.OPS.items() if name not in VARIANTS}
+FAMILIES = {name: operations.OPS[name] for name in VARIANTS} | {
     name: op
     for family in (
         activations_losses_operations,
@@ -83,7 +85,14 @@ def grad(f, operands):
     return jax.grad(loss(f), tuple(range(len(operands))))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # What is checked of the drop-ins often is in tests/lax.
+        pytest.param(n, marks=pytest.mark.slow if n in lax_operations.OPS else ())
+        for n in FAMILIES
+    ],
+)
 def test_in_short(op):
     """Both modes, both orders, remat and vmap in one program."""
     operands = op.operands()
