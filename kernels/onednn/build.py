@@ -46,7 +46,9 @@ class BuildLibrary(build_ext):
             include = found.parents[2]  # type: ignore[union-attr]
             # System headers: their warnings are not ours.
             ext.extra_compile_args += [f"-isystem{headers}", f"-isystem{include}"]
-            ext.extra_objects = [*self._compiled_side_by_side(ext), str(dnnl)]
+            objects = self._compiled_side_by_side(ext)
+            ext.extra_objects = [*objects, str(dnnl)]
+            ext.depends += objects  # newer than the library: it is linked again
             ext.sources = []
         super().build_extension(ext)
 

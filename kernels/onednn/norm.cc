@@ -11,6 +11,7 @@
 // Sources: as jconv.ops.standardize; Chan, Golub & LeVeque 1983 for the merging of moments.
 
 #include "norm_rows.h"
+#include "pages.h"
 #include "threads.h"
 
 namespace jconv {
@@ -181,6 +182,7 @@ ffi::Error Standardize(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::
     const View v = ViewOf(view, ShapeOf(x), ShapeOf(*mean));
     Require(ShapeOf(*y) == ShapeOf(x) && ShapeOf(*variance) == ShapeOf(*mean),
             "y must have x's shape, and variance mean's");
+    AskForHugePages(*y);
     float *to = Floats(*y, "y"), *m = Floats(*mean, "mean"), *s = Floats(*variance, "variance");
     ForType(x.element_type(), "x", [&](auto type) {
       const auto* from = static_cast<const decltype(type)*>(x.untyped_data());
@@ -198,6 +200,7 @@ ffi::Error Grad(ffi::ThreadPool pool, ffi::AnyBuffer t, ffi::AnyBuffer y, ffi::A
     const View v = ViewOf(view, ShapeOf(t), ShapeOf(rstd));
     Require(ShapeOf(y) == ShapeOf(t) && ShapeOf(*dx) == ShapeOf(t),
             "t, y and dx must have the same shape");
+    AskForHugePages(*dx);
     (v.lines() ? GradLines : GradColumns)(pool, v, Floats(t, "t"), Floats(y, "y"),
                                           Floats(rstd, "rstd"), centre, Floats(*dx, "dx"));
   };

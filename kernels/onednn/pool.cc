@@ -12,6 +12,7 @@
 
 #include <type_traits>
 
+#include "pages.h"
 #include "pool_rows.h"
 #include "threads.h"
 
@@ -60,6 +61,7 @@ ffi::Error MaxPool(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::AnyB
   const auto body = [&] {
     call.Check();
     Require(x.element_type() == y->element_type(), "x and y must have the same dtype");
+    AskForHugePages(*y);
     const Axes axes = call.AxesOf(false);
     const int64_t n = call.x[0], c = call.x.back();
     ForType(x.element_type(), "x", [&](auto type) {
@@ -85,6 +87,7 @@ ffi::Error SumPool(const char* op, ffi::ThreadPool pool, bool adjoint, const Poo
     call.Check();
     const Axes axes = call.AxesOf(adjoint);
     const int64_t n = call.x[0], c = call.x.back();
+    AskForHugePages(to);
     ForType(from.element_type(), "the operand", [&](auto in) {
       ForType(to.element_type(), "the result", [&](auto out) {
         using In = decltype(in);
