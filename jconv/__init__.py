@@ -7,6 +7,7 @@ from importlib.metadata import version as _version
 
 from jconv import lax as lax
 from jconv import losses as losses
+from jconv.allocator import keep_freed_memory as keep_freed_memory
 from jconv.core import Choice as Choice
 from jconv.core import explain_choice as explain_choice
 from jconv.ops import adaptive_avg_pool as adaptive_avg_pool

@@ -41,6 +41,7 @@ class Row:
 # Flax stands on JAX, so whatever may import flax may import jax too.
 TABLE = {
     "jconv/window.py": Row(),
+    "jconv/allocator.py": Row(),
     "jconv/core": Row("jax numpy", "", lazily="jconv_kernels"),
     "jconv/algorithms": Row("jax", "window"),
     "jconv/ops": Row("jax numpy", "window core algorithms"),

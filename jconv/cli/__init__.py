@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import sys
 
+from jconv.allocator import keep_freed_memory
+
 
 def main() -> None:
     """Runs one command; what the user can mend is one line on standard error and exit code 2."""
+    keep_freed_memory()
     try:
         from jconv.cli.commands import run
     except ModuleNotFoundError as error:

@@ -11,8 +11,7 @@ from jconv.core.dispatch import Implementation
 def onednn(body: str) -> Implementation:
     """The row of `jconv_kernels.onednn.<body>`, for CPUs, where the library was built.
 
-    Asked for by name alone, until measurements say where it is the one to choose; then only where
-    XLA compiles the program whole, for this machine.
+    Chosen only where XLA compiles the program whole, for this machine.
     """
 
     def call(*arrays: Any, **static: Any) -> Any:
@@ -21,9 +20,7 @@ def onednn(body: str) -> Implementation:
     def unsupported(*avals: Any, **static: Any) -> str | None:
         return getattr(_onednn(), f"{body}_unsupported")(*avals, **static)
 
-    return Implementation(
-        "onednn", call, unsupported, platforms=("cpu",), by_name_only=True, here_only=True
-    )
+    return Implementation("onednn", call, unsupported, platforms=("cpu",), here_only=True)
 
 
 def onednn_version() -> str:
