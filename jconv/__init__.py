@@ -66,5 +66,7 @@ from jconv.ops import tlu as tlu
 from jconv.ops import unfold as unfold
 from jconv.ops import weight_norm as weight_norm
 from jconv.ops import weight_standardize as weight_standardize
+from jconv.tuning import tune as tune
+from jconv.tuning import tuned as tuned
 
 __version__ = _version("jconv")

@@ -14,7 +14,6 @@ from jconv.bench.cases import SUITE as SUITE
 from jconv.bench.cases import Case as Case
 from jconv.bench.cases import pairs as pairs
 from jconv.bench.cases import select as select
-from jconv.bench.contenders import Compiled as Compiled
 from jconv.bench.contest import TORCH_OPS as TORCH_OPS
 from jconv.bench.contest import Entry as Entry
 from jconv.bench.contest import measure as measure
@@ -32,3 +31,4 @@ from jconv.bench.suite import torch_peer as torch_peer
 from jconv.bench.table import lines as lines
 from jconv.bench.table import one_line as one_line
 from jconv.bench.table import rich_table as rich_table
+from jconv.timing import Compiled as Compiled

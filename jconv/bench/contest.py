@@ -14,14 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jconv.bench.cases import Case
-from jconv.bench.contenders import Compiled
 from jconv.bench.machine import Session
 from jconv.bench.peer import Peer
 from jconv.bench.programs import STOCK as STOCK_NAMES
 from jconv.bench.programs import Program, alternatives, chosen, operands, ours, stock
 from jconv.bench.reference import Expected, expected
 from jconv.bench.rows import JCONV, STOCK, TORCH, Row
-from jconv.bench.timing import ROUNDS, Spread, Timed, compete, ratio
+from jconv.timing import ROUNDS, Compiled, Spread, Timed, compete, ratio
 
 TORCH_OPS = Path(__file__).with_name("torch_ops.py")
 FAILURES = (RuntimeError, NotImplementedError, ValueError, TypeError, MemoryError)

@@ -14,6 +14,8 @@ from typing import Any
 
 import jax
 
+from jconv.core.machine import cores, cpu
+
 PACKAGES = ("jconv", "jax", "jaxlib", "flax", "numpy")
 # Environment variables that change times: the C library's allocator, XLA, and numbers of threads.
 SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "XLA_FLAGS", "OMP_", "KMP_", "MKL_")
@@ -72,25 +74,11 @@ def session(**versions: str) -> Session:
         dirty=dirty,
         date=now.isoformat(timespec="seconds"),
         device=device.platform,
-        processor=_cpu() if device.platform == "cpu" else device.device_kind,
+        processor=cpu() if device.platform == "cpu" else device.device_kind,
         cores=cores(),
         versions=_versions() | versions,
         settings=_settings(),
     )
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _commit() -> tuple[str | None, bool]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jconv.bench.machine import Session
-from jconv.bench.timing import Spread
+from jconv.timing import Spread
 
 JCONV, STOCK, TORCH = "jconv", "stock", "torch"
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from jconv.bench.cases import Case, pairs
-from jconv.bench.contenders import Compiled
 from jconv.bench.contest import TORCH_OPS, measure
 from jconv.bench.machine import cores, session
 from jconv.bench.peer import TORCH_PYTHON, Peer
 from jconv.bench.programs import ours, stock
 from jconv.bench.rows import Row
-from jconv.bench.timing import ROUNDS
+from jconv.timing import ROUNDS, Compiled
 
 FIRST = Case("conv", (1, 4, 4, 8), (3, 3, 8, 8))
 

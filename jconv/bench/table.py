@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jconv.bench.rows import JCONV, STOCK, TORCH, Row
-from jconv.bench.timing import Spread, geometric_mean
+from jconv.timing import Spread, geometric_mean
 
 
 @dataclasses.dataclass(frozen=True)

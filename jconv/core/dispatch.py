@@ -56,7 +56,9 @@ class Choice:
       platform: "cpu", "cuda", "rocm" or "tpu".
       implementation: the row of the table that runs.
       requested: the name that the caller asked for, or None where the rule chose.
-      rejected: (name, reason) for every better row that was passed over.
+      rejected: (name, reason) for every better row that was passed over; ("tuned", reason) where a
+        measured choice was not followed.
+      tuned: the file of the measurement that was followed, or None.
     """
 
     op: str
@@ -65,9 +67,11 @@ class Choice:
     implementation: str
     requested: str | None
     rejected: tuple[tuple[str, str], ...]
+    tuned: str | None = None
 
     def __str__(self) -> str:
         why = "asked for by name" if self.requested else "first supported row of the table"
+        why = why if self.tuned is None else f"tuned: {self.tuned}"
         passed = "".join(f"; not {name}: {reason}" for name, reason in self.rejected)
         call = f"{self.op}({', '.join(self.operands)})"
         return f"{call} on {self.platform}: {self.implementation} ({why}{passed})"
@@ -84,6 +88,23 @@ class Program:
 WHOLE = Program()
 
 
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a measurement says of one call.
+
+    Attributes:
+      implementation: the row that was fastest, or the table's choice where none was clearly faster.
+      file: where it is written.
+      by_name: rows that are `by_name_only` took part.
+      foreign: why it does not hold on this machine, or None if it does.
+    """
+
+    implementation: str
+    file: str
+    by_name: bool = False
+    foreign: Reason = None
+
+
 def choose(
     op: str,
     table: Sequence[Implementation],
@@ -93,23 +114,54 @@ def choose(
     platform: str,
     name: str | None,
     program: Program = WHOLE,
+    measured: Measured | None = None,
 ) -> tuple[Implementation, Choice]:
     """The row of `table` that computes the call, and the account of why.
+
+    A name goes before a measurement, a measurement before the order of the table.
 
     Raises:
       ValueError: no row is called `name`.
       NotImplementedError: the row called `name` can't compute this call, with its reason.
     """
+    operands = tuple(aval.str_short() for aval in avals)
     rejected = []
+    if name is None and measured is not None:
+        found = _followed(measured, table, avals, static, platform, program)
+        if isinstance(found, Implementation):
+            choice = Choice(op, operands, platform, found.name, None, (), tuned=measured.file)
+            return found, choice
+        rejected.append(("tuned", f"{measured.implementation} in {measured.file}, but {found}"))
     for row in candidates(op, table, name):
         reason = _reason_against(row, avals, static, platform)
         if reason is None and name is None:
             reason = _reason_in(program, row)
         if reason is None:
-            operands = tuple(aval.str_short() for aval in avals)
             return row, Choice(op, operands, platform, row.name, name, tuple(rejected))
         rejected.append((row.name, reason))
     raise refusal(op, rejected, avals)
+
+
+def _followed(
+    measured: Measured,
+    table: Sequence[Implementation],
+    avals: Sequence[Any],
+    static: dict[str, Any],
+    platform: str,
+    program: Program,
+) -> Implementation | str:
+    """The row that a measurement says should compute the call, or why it can't be followed."""
+    if measured.foreign is not None:
+        return measured.foreign
+    if program != WHOLE:
+        return "measured in a program for this machine, whole"
+    rows = [row for row in table if row.name == measured.implementation and not row.inline]
+    if not rows:
+        return "there is no such implementation"
+    if rows[0].by_name_only and not measured.by_name:
+        return "it is for those who ask for it by name"
+    reason = _reason_in(program, rows[0]) or _reason_against(rows[0], avals, static, platform)
+    return rows[0] if reason is None else reason
 
 
 def _reason_in(program: Program, row: Implementation) -> Reason:
@@ -137,6 +189,29 @@ def one_body(body: Callable[..., Any], *better: Implementation) -> tuple[Impleme
     """
     inline = Implementation("lax", body, by_name_only=True, inline=True)
     return inline, *better, Implementation("direct", body)
+
+
+def comparable(
+    table: Sequence[Implementation],
+    avals: Sequence[Any],
+    static: dict[str, Any],
+    platform: str,
+    *,
+    by_name: bool,
+) -> list[Implementation]:
+    """The rows that can compute a call in a program for one device of this machine.
+
+    Args:
+      by_name: those that the rule never chooses too.
+    """
+    return [
+        row
+        for row in table
+        if (by_name or not row.by_name_only)
+        and not row.inline
+        and _reason_in(WHOLE, row) is None
+        and _reason_against(row, avals, static, platform) is None
+    ]
 
 
 def candidates(

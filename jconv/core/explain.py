@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from jconv.core.dispatch import Choice
-from jconv.core.primitive import OPERATIONS, default_platform
+from jconv.core.primitive import OPERATIONS, Operation, default_platform
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of an operation in a function's jaxpr.
+
+    Attributes:
+      static: the primitive's parameters, `implementation` among them.
+    """
+
+    operation: Operation
+    avals: tuple[Any, ...]
+    static: Mapping[str, Any]
 
 
 def explain_choice(
@@ -22,7 +36,7 @@ def explain_choice(
     Nothing is computed: the arguments may be `jax.ShapeDtypeStruct`s. Print an entry to read it.
     Operations asked for with `implementation="lax"` are jax.lax's own and don't appear. The choices
     are those of the types that `fn` is traced with: for a gradient explain `jax.grad(fn)`, for a
-    batched function `jax.vmap(fn)`.
+    batched function `jax.vmap(fn)`. Inside `jconv.tuned` they follow its file.
 
     Args:
       kwargs: those that are no arrays, such as `stride=2`, are left as they are.
@@ -38,17 +52,28 @@ def explain_choice(
         raise ValueError(
             f"explain_choice: platform must be one of {', '.join(PLATFORMS)}; got {platform!r}"
         )
+    return [
+        call.operation.choose(call.avals, platform, **call.static)[1]
+        for call in calls(fn, args, kwargs)
+    ]
+
+
+def calls(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Call]:
+    """The calls of jconv's operations in `fn(*args, **kwargs)`, in order; nothing is computed.
+
+    Args:
+      kwargs: those that are no arrays are left as they are.
+    """
     arrays, settings = {}, {}
     for name, value in kwargs.items():
         group = arrays if all(map(_is_array, jax.tree.leaves(value))) else settings
         group[name] = value
     jaxpr = jax.make_jaxpr(functools.partial(fn, **settings))(*args, **arrays)
-    choices = []
-    for eqn in _equations(jaxpr.jaxpr):
-        if operation := OPERATIONS.get(eqn.primitive):
-            avals = [var.aval for var in eqn.invars]
-            choices.append(operation.choose(avals, platform, **eqn.params)[1])
-    return choices
+    return [
+        Call(operation, tuple(var.aval for var in eqn.invars), eqn.params)
+        for eqn in _equations(jaxpr.jaxpr)
+        if (operation := OPERATIONS.get(eqn.primitive))
+    ]
 
 
 def _is_array(value: Any) -> bool:

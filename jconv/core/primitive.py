@@ -20,6 +20,8 @@ from jax.interpreters import batching, mlir
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jconv.core.dispatch import WHOLE, Implementation, Program, candidates, choose, refusal
+from jconv.core.machine import platform_of
+from jconv.core.tuned import measured
 
 OPERATIONS: dict[Primitive, Operation] = {}
 
@@ -34,6 +36,8 @@ class Operation:
         length `size`, is axis 0 of those arguments with `mapped` true; returns the result with the
         mapped axis first.
       multiple_results: the bodies return a tuple.
+      operands: `operands(random, *avals, **static)`: arrays of these types to measure the rows
+        with, for an operation that random numbers don't suit; `random` is a NumPy generator.
     """
 
     def __init__(
@@ -43,8 +47,10 @@ class Operation:
         *,
         fold: Callable[..., Any],
         multiple_results: bool = False,
+        operands: Callable[..., Sequence[Any]] | None = None,
     ):
         self.name, self.table, self._fold = name, tuple(table), fold
+        self.operands = operands
         self.primitive = Primitive(name)
         self.primitive.multiple_results = multiple_results
         self.primitive.def_abstract_eval(self._type_of)
@@ -89,6 +95,7 @@ class Operation:
         return choose(
             self.name, self.table, avals, static,
             platform=platform, name=implementation, program=program,
+            measured=measured(self.name, avals, static, platform),
         )  # fmt: skip
 
     def _type_of(self, *avals, implementation, **static):
@@ -145,11 +152,8 @@ def _evaluate(primitive, static, *args):
 
 
 def default_platform() -> str:
-    """Where JAX runs by default, by lowering's names: JAX itself calls both kinds of GPU "gpu"."""
-    if (backend := jax.default_backend()) != "gpu":
-        return backend
-    version = jax.devices()[0].client.platform_version.lower()
-    return "rocm" if "rocm" in version else "cuda"
+    """Where JAX runs by default, by lowering's names."""
+    return platform_of(jax.devices()[0])
 
 
 def _platform(ctx) -> str:

@@ -18,7 +18,6 @@ from jconv.data.dataset import Images as Images
 from jconv.data.digits import digits_folds as digits_folds
 from jconv.data.digits import load_digits as load_digits
 from jconv.data.digits import read_digits as read_digits
-from jconv.data.download import cache_dir as cache_dir
 from jconv.data.folder import load_folder as load_folder
 from jconv.data.mnist import FASHION_MNIST, MNIST, load_idx_set
 from jconv.data.photo import read_photo as read_photo
@@ -29,6 +28,7 @@ from jconv.data.split import stratified_folds as stratified_folds
 from jconv.data.statistics import STATISTICS as STATISTICS
 from jconv.data.statistics import Statistics as Statistics
 from jconv.data.statistics import channel_statistics as channel_statistics
+from jconv.folders import cache_dir as cache_dir
 
 # Name -> reader of (data folder, download); the digits need neither.
 DATASETS = {

@@ -37,15 +37,6 @@ class RemoteFile:
     urls: tuple[str, ...]
 
 
-def cache_dir() -> Path:
-    """Where downloads go when no folder is named: `jconv` in the platform's folder for caches."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "jconv"
-    if sys.platform == "win32":
-        return Path.home() / "AppData" / "Local" / "jconv" / "Cache"
-    return Path.home() / ".cache" / "jconv"
-
-
 def fetch(file: RemoteFile, folder: Path, *, timeout: float = TIMEOUT) -> Path:
     """Downloads `file` into `folder` and returns its path; a progress bar goes to stderr.
 

@@ -119,13 +119,19 @@ def _table(shifted, loop):
     return (Implementation("shifted", shifted, too_many_taps), Implementation("direct", loop))
 
 
+def _maxima(random, values, x, y, *, window, **static):
+    """Operands to measure with: numbers, and an image with its windows' maxima."""
+    values, x = (random.standard_normal(a.shape, np.float32).astype(a.dtype) for a in (values, x))
+    return values, x, largest(x, window=window)
+
+
 take_equal = Operation(
     "pool_take_equal", _table(_take_equal_shifted, _take_equal_loop),
-    fold=lambda *a, **k: fold(take_equal, *a, **k),
+    fold=lambda *a, **k: fold(take_equal, *a, **k), operands=_maxima,
 )  # fmt: skip
 put_equal = Operation(
     "pool_put_equal", _table(_put_equal_shifted, _put_equal_loop),
-    fold=lambda *a, **k: fold(put_equal, *a, **k),
+    fold=lambda *a, **k: fold(put_equal, *a, **k), operands=_maxima,
 )  # fmt: skip
 # The values of `largest`, but for its row "lax", whose gradient is XLA's: to any one of equals.
 largest_tied = Operation(

@@ -126,6 +126,13 @@ def too_many_taps(*avals, window, **static):
     return f"only windows of at most {MOST_TAPS} pixels, got {taps}" if taps > MOST_TAPS else None
 
 
+def _winners(random, values, tap, *, window, **static):
+    """Operands to measure with: numbers, and the winners of some image's windows."""
+    image = random.standard_normal((tap.shape[0], *window.input, tap.shape[-1]), np.float32)
+    _, winners = _largest_and_tap_xla(jnp.asarray(image), window=window)
+    return random.standard_normal(values.shape, np.float32).astype(values.dtype), winners
+
+
 def _table(shifted, direct, *outside):
     return (
         *map(onednn, outside),
@@ -147,12 +154,16 @@ largest_and_tap = Operation(
     multiple_results=True, fold=lambda *a, **k: fold(largest_and_tap, *a, **k),
 )  # fmt: skip
 take = Operation(
-    "pool_take", _table(_take_shifted, _take_gather), fold=lambda *a, **k: fold(take, *a, **k)
+    "pool_take",
+    _table(_take_shifted, _take_gather),
+    fold=lambda *a, **k: fold(take, *a, **k),
+    operands=_winners,
 )
 put = Operation(
     "pool_put",
     _table(_put_shifted, _put_scatter, "pool_put"),
     fold=lambda *a, **k: fold(put, *a, **k),
+    operands=_winners,
 )
 
 # Derivatives. `dtype` is that of the result: a transpose gives back the dtype of what it is the

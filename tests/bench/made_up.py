@@ -5,7 +5,7 @@ from __future__ import annotations
 from jconv.bench.cases import Case
 from jconv.bench.machine import Session
 from jconv.bench.rows import Row
-from jconv.bench.timing import Spread
+from jconv.timing import Spread
 
 SESSION = Session(
     commit="abc1234",

@@ -9,13 +9,13 @@ import pytest
 
 from jconv.bench import contest
 from jconv.bench.cases import CASES, Case
-from jconv.bench.contenders import Compiled
 from jconv.bench.contest import measure
 from jconv.bench.machine import session
 from jconv.bench.programs import alternatives, chosen, stock
 from jconv.bench.suite import sweep
 from jconv.core import Implementation
 from jconv.ops import conv_triangle
+from jconv.timing import Compiled
 from tests.bench.made_up import SESSION, TINY
 
 

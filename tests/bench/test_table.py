@@ -10,7 +10,7 @@ from rich.console import Console
 from experiments.bench.table import document, main
 from jconv.bench.rows import write_rows
 from jconv.bench.table import in_words, inverse, lines, means, number, one_line, rich_table, worst
-from jconv.bench.timing import Spread
+from jconv.timing import Spread
 from tests.bench.made_up import SESSION, race, row
 
 ROWS = [

@@ -52,7 +52,14 @@ ROWS = {
     ),
 }  # fmt: skip
 # What has no array to be transformed by.
-CONSTANTS = {"causal_mask", "explain_choice", "conv_dimension_numbers"}
+CONSTANTS = {
+    "causal_mask",
+    "explain_choice",
+    "tune",
+    "tuned",
+    "conv_dimension_numbers",
+    "keep_freed_memory",
+}
 
 
 @functools.cache

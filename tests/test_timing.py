@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from jconv.bench.timing import Spread, compete, geometric_mean, ratio
+from jconv.timing import Spread, compete, geometric_mean, ratio
 
 
 class Fake:

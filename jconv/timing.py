@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, Self
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, Self
 
+import jax
 import numpy as np
 
 ROUNDS = 7
@@ -43,9 +45,39 @@ class Spread:
         """
         values = list(values)
         if not values:
-            raise ValueError("bench: a spread is that of one number or more; got none")
+            raise ValueError("timing: a spread is that of one number or more; got none")
         p20, median, p80 = np.percentile(values, (20, 50, 80))
         return cls(float(median), float(p20), float(p80))
+
+
+class Compiled:
+    """`program(*args)`, compiled when it is made, and run on the same arguments at every call.
+
+    Attributes:
+      compile_seconds: tracing, lowering and compiling.
+      temporary_bytes: the most that the program needs beside arguments and results, as XLA plans
+        it; None where the platform doesn't say.
+    """
+
+    def __init__(self, program: Callable[..., Any], args: Sequence[Any]):
+        started = time.perf_counter()
+        self._run = jax.jit(program).lower(*args).compile()
+        self.compile_seconds = time.perf_counter() - started
+        self._args = tuple(args)
+        memory = self._run.memory_analysis()
+        self.temporary_bytes = None if memory is None else int(memory.temp_size_in_bytes)
+
+    def results(self) -> tuple[jax.Array, ...]:
+        """What one call returns."""
+        return jax.block_until_ready(self._run(*self._args))
+
+    def seconds(self, calls: int) -> float:
+        """How long so many calls take, each waited for; results are dropped at once, so that all
+        contenders leave the same memory to the allocator."""
+        started = time.perf_counter()
+        for _ in range(calls):
+            jax.block_until_ready(self._run(*self._args))
+        return time.perf_counter() - started
 
 
 def compete(
@@ -61,7 +93,7 @@ def compete(
       ValueError: less than one round.
     """
     if rounds < 1:
-        raise ValueError(f"bench: rounds must be at least 1; got rounds={rounds}")
+        raise ValueError(f"timing: rounds must be at least 1; got rounds={rounds}")
     calls = {name: _calls(timed, round_seconds) for name, timed in contenders.items()}
     found: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
@@ -85,7 +117,7 @@ def geometric_mean(values: Iterable[float]) -> float:
     """
     values = list(values)
     if not values:
-        raise ValueError("bench: a geometric mean is that of one number or more; got none")
+        raise ValueError("timing: a geometric mean is that of one number or more; got none")
     return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
