@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from jconv.bench.cases import CASES, CONVOLUTIONS
 from jconv.bench.rows import JCONV, STOCK, TORCH, Row
 from jconv.timing import Spread, geometric_mean
 
@@ -79,9 +80,13 @@ def lines(rows: Iterable[Row]) -> list[Line]:
 
 
 def means(table: Sequence[Line]) -> list[Mean]:
-    """Of each family in order of appearance, and of all."""
+    """Of each family in order of appearance, of all convolutions, and of all."""
     families = list(dict.fromkeys(line.family for line in table))
     found = [_mean(name, [line for line in table if line.family == name]) for name in families]
+    ours = [line for line in table if line.case in CASES]
+    convolutions = [line for line in ours if CASES[line.case].op in CONVOLUTIONS]
+    if convolutions:
+        found.append(_mean("all convolutions", convolutions))
     return [*found, _mean("all", table)]
 
 

@@ -31,8 +31,9 @@ def test_lines_put_contenders_side_by_side():
     assert first.to_stock.median == 0.5
 
 
-def test_means_of_families_and_of_all():
-    dense, pool, everything = means(lines(ROWS))
+def test_means_of_families_of_convolutions_and_of_all():
+    dense, pool, convolutions, everything = means(lines(ROWS))
+    assert convolutions == dataclasses.replace(dense, family="all convolutions")
     assert (dense.family, dense.passes) == ("dense", 2)
     assert dense.stock_over_jconv == pytest.approx(4.0)  # 2 and 8
     assert dense.jconv_over_torch == pytest.approx(1.5**0.5)  # 0.75 and 2

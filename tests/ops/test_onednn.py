@@ -1,4 +1,4 @@
-"""The rows of oneDNN in the tables: by name, in every direction, or refused with a reason."""
+"""The rows of oneDNN in the tables: chosen, in every direction, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def same(actual, expected):
 def test_forward_and_backward(name, operands):
     f = CASES[name][0]
     named = step(functools.partial(f, implementation="onednn"))
-    same(jax.jit(named)(*operands), jax.jit(step(f))(*operands))
+    on_xla = step(functools.partial(f, implementation="direct"))
+    same(jax.jit(named)(*operands), jax.jit(on_xla)(*operands))
     gradient = jax.grad(lambda *a: named(*a)[0].sum(), range(len(operands)))
     ran = {choice.implementation for choice in jconv.explain_choice(gradient, *operands)}
     assert "onednn" in ran
@@ -56,24 +57,38 @@ def test_forward_and_backward(name, operands):
 @pytest.mark.devices
 def test_inside_vmap_scan_and_shard_map(key):
     f = functools.partial(jconv.conv, implementation="onednn")
+    on_xla = functools.partial(jconv.conv, implementation="direct")
     x, w = jax.random.normal(key, (8, 6, 5, 4)), jax.random.normal(key, (2, 3, 3, 4, 4))
-    same(jax.vmap(f, (None, 0))(x, w), jax.vmap(jconv.conv, (None, 0))(x, w))
+    same(jax.vmap(f, (None, 0))(x, w), jax.vmap(on_xla, (None, 0))(x, w))
 
     def scanned(f):
         return lambda x, w: jax.lax.scan(lambda x, w: (f(x, w) / 8, None), x, w)[0]
 
-    same(jax.jit(step(scanned(f)))(x, w), jax.jit(step(scanned(jconv.conv)))(x, w))
+    same(jax.jit(step(scanned(f)))(x, w), jax.jit(step(scanned(on_xla)))(x, w))
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     over = jax.shard_map(
         step(f), mesh=mesh, in_specs=(P("d"), P()), out_specs=(P("d"), (P("d"), P()))
     )
-    same(jax.jit(over)(x, w[0]), jax.jit(step(jconv.conv))(x, w[0]))
+    same(jax.jit(over)(x, w[0]), jax.jit(step(on_xla))(x, w[0]))
 
 
-def test_is_not_chosen_unless_it_is_named():
-    x = jnp.ones((1, 4, 4, 2))
-    (choice,) = jconv.explain_choice(jconv.conv, x, jnp.ones((3, 3, 2, 2)))
-    assert choice.implementation == "direct"
+@needs_onednn
+@pytest.mark.devices
+def test_is_chosen_where_xla_compiles_the_program_whole():
+    """Not where XLA splits it, nor where it is exported: XLA computes there."""
+    x, w = jnp.ones((8, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.device_put(x, jax.sharding.NamedSharding(mesh, P("d")))
+    manual = jax.shard_map(jconv.conv, mesh=mesh, in_specs=(P("d"), P()), out_specs=P("d"))
+
+    def calls(f, x):
+        return "jconv_onednn_conv" in jax.jit(f).lower(x, w).as_text()
+
+    assert calls(jconv.conv, x)
+    assert not calls(jconv.conv, split)
+    assert calls(manual, split)
+    exported = jax.export.export(jax.jit(jconv.conv))(x, w)
+    assert "jconv_onednn_conv" not in exported.mlir_module()
 
 
 def test_refused_by_name_with_the_reason():
