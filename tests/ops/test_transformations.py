@@ -37,7 +37,10 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 # Further shapes of primitives that others in CORE have.
-VARIANTS = ("conv_1d", "depthwise", "dilated", "strided", "conv_transpose_circular")
+VARIANTS = (
+    "conv_1d", "conv_3d", "depthwise", "dilated", "strided", "input_dilated",
+    "conv_transpose_circular",
+)  # fmt: skip
 CORE = {name: op for name, op in operations.OPS.items() if name not in VARIANTS}
 FAMILIES = {name: operations.OPS[name] for name in VARIANTS} | {
     name: op
