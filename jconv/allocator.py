@@ -29,4 +29,5 @@ def keep_freed_memory() -> bool:
     # No array is mapped on its own; what is freed at the end stays; arenas of other threads, which
     # would map arrays of more than 64 MiB all the same, are not made.
     settings = {MMAP_MAX: 0, TRIM_THRESHOLD: MOST_INT, ARENA_MAX: 1}
-    return all([mallopt(parameter, value) for parameter, value in settings.items()])
+    taken = [mallopt(parameter, value) for parameter, value in settings.items()]
+    return all(taken)

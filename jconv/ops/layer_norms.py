@@ -22,16 +22,15 @@ from collections.abc import Sequence
 
 import jax
 
-from jconv.ops.standardize import (
-    AxisName,
-    affine,
+from jconv.ops.norm_arguments import (
     arrays_of,
     axes_of,
     broadcasts,
     check_per_channel,
     mask_of,
-    standardized,
 )
+from jconv.ops.standardize import standardized
+from jconv.ops.standardize_across import AxisName
 from jconv.window import whole
 
 
@@ -107,10 +106,10 @@ def instance_norm(
     x, scale, bias = arrays_of("instance_norm", x, epsilon, scale, bias)
     check_per_channel("instance_norm", x, 3, scale=scale, bias=bias)
     y, _, _ = standardized(
-        "instance_norm", x, tuple(range(1, x.ndim - 1)), epsilon, axis_name=axis_name,
-        mask=mask_of("instance_norm", mask, x), implementation=implementation,
+        "instance_norm", x, tuple(range(1, x.ndim - 1)), epsilon, scale=scale, bias=bias,
+        axis_name=axis_name, mask=mask_of("instance_norm", mask, x), implementation=implementation,
     )  # fmt: skip
-    return affine(y, scale, bias).astype(x.dtype)
+    return y
 
 
 def group_norm(
@@ -152,13 +151,16 @@ def group_norm(
             "group_norm: axes must not name the channels, which are normalised by groups; got "
             f"axes={axes}, x {x.shape}"
         )
-    split = (*x.shape[:-1], groups, x.shape[-1] // groups)
     mask = mask_of("group_norm", mask, x)
+    split = (groups, x.shape[-1] // groups)
+    scale, bias, mask = (
+        a if a is None else a.reshape(*a.shape[:-1], *split) for a in (scale, bias, mask)
+    )
     y, _, _ = standardized(
-        "group_norm", x.reshape(split), (*shared, last + 1), epsilon, axis_name=axis_name,
-        mask=None if mask is None else mask.reshape(split), implementation=implementation,
+        "group_norm", x.reshape(*x.shape[:-1], *split), (*shared, last + 1), epsilon, scale=scale,
+        bias=bias, mask=mask, axis_name=axis_name, implementation=implementation,
     )  # fmt: skip
-    return affine(y.reshape(x.shape), scale, bias).astype(x.dtype)
+    return y.reshape(x.shape)
 
 
 def _over_axes(op, x, scale, bias, axes, epsilon, mask, centre, **options):
@@ -169,5 +171,7 @@ def _over_axes(op, x, scale, bias, axes, epsilon, mask, centre, **options):
     axes, mask = axes_of(op, axes, x), mask_of(op, mask, x)
     if not axes:
         raise ValueError(f"{op}: axes must name one axis or more; got axes=()")
-    y, _, _ = standardized(op, x, axes, epsilon, centre=centre, mask=mask, **options)
-    return affine(y, scale, bias).astype(x.dtype)
+    y, _, _ = standardized(
+        op, x, axes, epsilon, scale=scale, bias=bias, centre=centre, mask=mask, **options
+    )
+    return y

@@ -16,16 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jconv.ops.dtypes import at_least_float32
-from jconv.ops.standardize import (
-    AxisName,
-    affine,
-    arrays_of,
-    beside,
-    check_per_channel,
-    counted,
-    mask_of,
-    standardized,
-)
+from jconv.ops.norm_arguments import affine, arrays_of, beside, check_per_channel, mask_of
+from jconv.ops.standardize import standardized
+from jconv.ops.standardize_across import AxisName, counted
 from jconv.window import whole
 
 
@@ -67,14 +60,14 @@ def batch_norm(
     correction = whole(correction, "correction", "batch_norm", least=0)
     mask, axes = mask_of("batch_norm", mask, x), tuple(range(x.ndim - 1))
     y, mean, variance = standardized(
-        "batch_norm", x, axes, epsilon, mask=mask, axis_name=axis_name,
+        "batch_norm", x, axes, epsilon, scale=scale, bias=bias, mask=mask, axis_name=axis_name,
         implementation=implementation,
     )  # fmt: skip
     if correction:
         n = jnp.asarray(counted(x, axes, mask, axis_name), variance.dtype)
         less = float(min(correction, 2**62))  # n is smaller; a wider int is none of JAX's
         variance = variance * (n / jnp.maximum(n - less, 1))
-    return affine(y, scale, bias).astype(x.dtype), mean.reshape(-1), variance.reshape(-1)
+    return y, mean.reshape(-1), variance.reshape(-1)
 
 
 def normalize(

@@ -18,7 +18,8 @@ from jax import lax
 
 from jconv.ops.avg_pool import avg_pool
 from jconv.ops.dtypes import at_least_float32
-from jconv.ops.standardize import affine, arrays_of, check_per_channel, standardized
+from jconv.ops.norm_arguments import affine, arrays_of, check_per_channel
+from jconv.ops.standardize import standardized
 from jconv.window import whole
 
 
@@ -69,11 +70,10 @@ def filter_response_norm(
     check_per_channel(op, x, 3, scale=scale, bias=bias, learned_epsilon=learned)
     pixels = tuple(range(1, x.ndim - 1))
     if learned is None:
-        y, _, _ = standardized(op, x, pixels, epsilon, centre=False)
-    else:
-        wide = x.astype(at_least_float32(x.dtype))
-        square = jnp.mean(lax.square(wide), pixels, keepdims=True)
-        y = wide * lax.rsqrt(square + epsilon + jnp.abs(learned.astype(wide.dtype)))
+        return standardized(op, x, pixels, epsilon, scale=scale, bias=bias, centre=False)[0]
+    wide = x.astype(at_least_float32(x.dtype))
+    square = jnp.mean(lax.square(wide), pixels, keepdims=True)
+    y = wide * lax.rsqrt(square + epsilon + jnp.abs(learned.astype(wide.dtype)))
     return affine(y, scale, bias).astype(x.dtype)
 
 

@@ -1,38 +1,51 @@
-"""Standardisation: y = (x - mean) * rstd over some axes, and the linear rule behind every norm.
+"""Standardisation with an affine map, behind every norm: z = (x - mean) * rstd * scale + bias.
 
-rstd = (variance + epsilon)^(-1/2). Written for the n numbers that are normalised together, the
-Jacobian is a symmetric matrix,
+rstd = (variance + epsilon)^(-1/2). With y = (x - mean) * rstd, written for the n numbers that are
+normalised together, the Jacobian of y is a symmetric matrix,
 
-    dy/dx = rstd * (I - (1/n) 1 1' - (1/n) y y')
+    dy/dx = J = rstd * (I - (1/n) 1 1' - (1/n) y y')
 
-so one linear rule, `_project`, is the tangent map and the gradient of every normalisation; which
-one it is (batch, layer, instance, group) is a matter of the axes. Without `centre` nothing is
-subtracted, the variance is the mean square, and the term 1 1' drops out (RMS and weight norm).
+so the tangent map of the whole, and its transpose, which is the gradient, are
 
-The variance is that of the n numbers themselves (biased) and is taken in two passes, corrected.
-Statistics and y are kept in float32 or wider, whatever the dtype of x. Where epsilon is 0 and all n
-numbers are equal (or 0, without `centre`), y is NaN.
+    standardize_tangent    (dx, dscale, dbias) -> (dz, dmean, dvariance)
+        dz = scale * J dx + y * dscale + dbias
+        dmean = (1/n) 1' dx                 dvariance = (2/n) (x - mean)' dx
 
-References: Ioffe & Szegedy 2015, arXiv:1502.03167; Wu & He 2018, arXiv:1803.08494.
+    standardize_grad       (dz, dmean, dvariance) -> (dx, dscale, dbias)
+        dx = J (scale * dz) + (1/n) dmean + (2/n) (x - mean) dvariance
+        dscale = sum of y * dz              dbias = sum of dz, over what shares a scale
+
+for batch, layer, instance and group norm alike; which one it is, is a matter of the axes. Each is
+a primitive, linear in its first three operands and the other's transpose. Beside x and scale both
+need the statistics alone: y is computed again where it is wanted, never stored. Without `centre`
+nothing is subtracted: mean and dmean are 0, the variance is the mean square, and the term 1 1'
+drops out (RMS and weight norm).
+
+Shapes: x, z any; mean and variance as x, with size 1 along `axes`; scale and bias alike, of x's
+rank, with size 1 where they repeat (no scale is the number 1, no bias the number 0).
+
+The variance is that of the n numbers themselves (biased). Sums and statistics are float32 or wider,
+whatever the dtype of x, which is that of z. Where epsilon is 0 and all n numbers are equal (or 0,
+without `centre`), z is NaN.
+
+References: Ioffe & Szegedy 2015, arXiv:1502.03167; Wu & He 2018, arXiv:1803.08494; Chan, Golub &
+LeVeque 1983 for the variance.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.interpreters import ad
 
-from jconv.core import Operation, one_body, onednn
-from jconv.ops.dtypes import MOST_INT32, at_least_float32
-from jconv.window import entries, hashable, whole
-
-type AxisName = str | tuple[str, ...] | None
+from jconv.algorithms.moments import moments, two_passes
+from jconv.core import Implementation, Operation, explicit_sharding, one_body, onednn
+from jconv.ops.dtypes import at_least_float32
+from jconv.ops.norm_arguments import affine
+from jconv.ops.standardize_across import AxisName, counted, standardize_across
 
 
 def standardized(
@@ -41,15 +54,20 @@ def standardized(
     axes: tuple[int, ...],
     epsilon: float,
     *,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
     centre: bool = True,
     mask: jax.Array | None = None,
     axis_name: AxisName = None,
     implementation: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(y, mean, variance) of x over `axes`, which are kept with size 1: float32 or wider.
+    """(z, mean, variance) of x over `axes`, which the statistics keep with size 1.
+
+    z has x's dtype, the statistics are float32 or wider.
 
     Args:
       op: the operation that asks, for the error messages.
+      scale, bias: broadcast to x.
       mask: from `mask_of`: only where it is true do numbers count in the statistics.
       axis_name: statistics are those of all devices along the named axes.
 
@@ -58,260 +76,186 @@ def standardized(
     """
     if axis_name is None and mask is None:
         return standardize(
-            x, axes=axes, epsilon=float(epsilon), centre=centre, implementation=implementation
-        )
+            x, *_parameters(x, scale, bias), axes=axes, epsilon=float(epsilon), centre=centre,
+            implementation=implementation,
+        )  # fmt: skip
     if implementation not in (None, "direct"):
         raise NotImplementedError(
             f"{op}: implementation {implementation!r} can't compute this call: neither axis_name "
             f"nor mask; got axis_name={axis_name!r}, {'no' if mask is None else 'a'} mask"
         )
-    return _standardize_across(x, mask, axes, float(epsilon), centre, axis_name)
+    y, mean, variance = standardize_across(x, mask, axes, float(epsilon), centre, axis_name)
+    return affine(y, scale, bias).astype(x.dtype), mean, variance
 
 
-def counted(
-    x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None, axis_name: AxisName
-) -> Any:
-    """How many numbers are normalised together, on all devices: one number, or one per statistic.
-
-    Counted as integers: float32 can't count beyond 2**24.
-    """
-    if mask is None:
-        count = math.prod(x.shape[axis] for axis in axes)
-        return count if axis_name is None else count * lax.psum(1, axis_name)
-    return _total(mask.astype(jnp.int32), axes, axis_name)
+def _parameters(x, scale, bias):
+    """scale and bias of one shape and of x's rank, float32 or wider."""
+    dtype = at_least_float32(x.dtype)
+    scale = jnp.ones((), dtype) if scale is None else scale.astype(dtype)
+    bias = jnp.zeros((), dtype) if bias is None else bias.astype(dtype)
+    shape = jnp.broadcast_shapes((1,) * x.ndim, scale.shape, bias.shape)
+    return jnp.broadcast_to(scale, shape), jnp.broadcast_to(bias, shape)
 
 
-# The mathematics, for any mean
+# The bodies on XLA
 
 
-def _standardize(x, mean_of, epsilon, centre):
-    """Two passes, corrected for the rounding of the mean (Chan, Golub & LeVeque 1983)."""
-    x = x.astype(at_least_float32(x.dtype))
+def _standardize_xla(x, scale, bias, *, axes, epsilon, centre):
+    """Two passes, corrected for the rounding of the mean."""
     if not centre:
-        square = mean_of(lax.square(x))
-        return x * lax.rsqrt(square + epsilon), jnp.zeros_like(square), square
-    mean = mean_of(x)
-    centred = x - mean
-    rest = mean_of(centred)
-    variance = jnp.maximum(mean_of(lax.square(centred)) - lax.square(rest), 0)
-    return (centred - rest) * lax.rsqrt(variance + epsilon), mean + rest, variance
+        return _standardize_about_zero(x, scale, bias, axes, epsilon)
+    wide = x.astype(scale.dtype)
+    return _map(x, scale, bias, *two_passes(wide, axes), epsilon)
 
 
-def _project(t, y, rstd, mean_of, centre):
-    """rstd * (I - (1/n) 1 1' - (1/n) y y') t."""
-    return rstd * ((t - mean_of(t) if centre else t) - y * mean_of(y * t))
+def _standardize_one_pass(x, scale, bias, *, axes, epsilon, centre):
+    if not centre:
+        return _standardize_about_zero(x, scale, bias, axes, epsilon)
+    return _map(x, scale, bias, *moments(x.astype(scale.dtype), axes, epsilon), epsilon)
 
 
-def _tangents(t, y, rstd, mean_of, centre):
-    """Tangents of the mean and of the variance, mean((x - mean)^2)."""
-    variance = 2 * mean_of(y * t) / rstd
-    return mean_of(t) if centre else jnp.zeros_like(variance), variance
+def _standardize_about_zero(x, scale, bias, axes, epsilon):
+    square = jnp.mean(lax.square(x.astype(scale.dtype)), axes, keepdims=True)
+    zero = jnp.zeros_like(square)
+    return _map(x, scale, bias, zero, zero, square, epsilon)
 
 
-def _mean_over(axes, mask=None, axis_name=None):
-    """The function that takes the mean over `axes` and named axes, of what counts."""
-    if mask is None:
-
-        def mean_of(t):
-            mean = jnp.mean(t, axes, keepdims=True)
-            return mean if axis_name is None else lax.pmean(mean, axis_name)
-
-        return mean_of
-    count = jnp.maximum(_total(mask.astype(jnp.int32), axes, axis_name), 1)
-
-    def masked_mean_of(t):
-        return _total(jnp.where(mask, t, 0), axes, axis_name) / count.astype(t.dtype)
-
-    return masked_mean_of
+def _map(x, scale, bias, mean, rest, variance, epsilon):
+    centred = (x.astype(scale.dtype) - mean) - rest
+    z = centred * (lax.rsqrt(variance + epsilon) * scale) + bias
+    return z.astype(x.dtype), mean, variance
 
 
-def _total(t, axes, axis_name):
-    total = jnp.sum(t, axes, keepdims=True, dtype=t.dtype)
-    return total if axis_name is None else lax.psum(total, axis_name)
+def _tangent_xla(dx, dscale, dbias, x, scale, mean, variance, *, axes, epsilon, centre):
+    t, centred = dx.astype(scale.dtype), x.astype(scale.dtype) - mean
+    rstd = lax.rsqrt(variance + epsilon)
+    dmean = jnp.mean(t, axes, keepdims=True) if centre else jnp.zeros_like(mean)
+    product, y = jnp.mean(centred * t, axes, keepdims=True), centred * rstd
+    dz = scale * rstd * (t - dmean - y * (rstd * product)) + y * dscale + dbias
+    return dz.astype(x.dtype), dmean, 2 * product
 
 
-# One device, or automatic sharding: two primitives
+def _grad_xla(dz, dmean, dvariance, x, scale, mean, variance, *, axes, epsilon, centre):
+    """Sums are taken first over what shares both its statistics and its scale: once for both."""
+    t, wide = dz.astype(scale.dtype), x.astype(scale.dtype)
+    rstd, n = lax.rsqrt(variance + epsilon), jnp.asarray(counted(x, axes, None, None), scale.dtype)
+    shared = tuple(axis for axis in range(x.ndim) if scale.shape[axis] == 1)
+    both = tuple(axis for axis in axes if axis in shared)
+    total = jnp.sum(t, both, keepdims=True)
+    # x + (-mean), and below x - mean: what two share, XLA's CPU compiler writes to memory.
+    product = jnp.sum(t * (wide + (-mean)), both, keepdims=True)
+    centred, mean_ty = wide - mean, rstd * _weighted(product, scale, axes) / n
+    dx = rstd * (scale * t - centred * rstd * mean_ty) + centred * (2 * dvariance / n)
+    if centre:
+        dx += (dmean - rstd * _weighted(total, scale, axes)) / n
+    return (
+        dx.astype(x.dtype),
+        _weighted(product, rstd, shared),
+        jnp.sum(total, shared, keepdims=True),
+    )
 
 
-def _standardize_xla(x, *, axes, epsilon, centre):
-    return _standardize(x, _mean_over(axes), epsilon, centre)
+def _weighted(t, weights, axes):
+    """The sum of weights * t over `axes`."""
+    own = [axis for axis in range(t.ndim) if weights.shape[axis] != 1]
+    within = own and set(own) <= set(axes)
+    if not within or explicit_sharding(jax.typeof(t)) is not None:
+        return jnp.sum(weights * t, axes, keepdims=True)
+    # A product of matrices: t may be as large as x, and weights * t would be written to memory; the
+    # vector stands on the side of the axes that it takes, or t would be transposed.
+    vector, along = weights.reshape([weights.shape[axis] for axis in own]), list(range(len(own)))
+    last = own[-1] == t.ndim - 1
+    left, right = ((t, own), (vector, along)) if last else ((vector, along), (t, own))
+    sums = lax.dot_general(
+        left[0], right[0], ((left[1], right[1]), ((), ())), precision=lax.Precision.HIGHEST
+    )
+    others = [axis for axis in axes if axis not in own]
+    return jnp.sum(jnp.expand_dims(sums, own), others, keepdims=True)
 
 
-def _project_xla(t, y, rstd, *, axes, centre):
-    return _project(t, y, rstd, _mean_over(axes), centre)
+# vmap: what is mapped is one axis more
 
 
-def _fold(op, size, args, mapped, *, axes, **static):
-    args = [
-        a if m else jnp.broadcast_to(a, (size, *a.shape)) for a, m in zip(args, mapped, strict=True)
-    ]
-    return op(*args, axes=tuple(axis + 1 for axis in axes), **static)
+def _fold(operation, size, args, mapped, *, axes, **static):
+    if operation is standardize and mapped == [True, False, False]:
+        args = [args[0], *(a[None] for a in args[1:])]  # one scale for all
+    else:
+        args = [
+            a if m else jnp.broadcast_to(a, (size, *a.shape))
+            for a, m in zip(args, mapped, strict=True)
+        ]
+    return operation(*args, axes=tuple(axis + 1 for axis in axes), **static)
 
 
-standardize = Operation(
+def _operation(name, body, *better):
+    operation = Operation(
+        name, one_body(body, onednn(name), *better), multiple_results=True,
+        fold=lambda *a, **k: _fold(operation, *a, **k),
+    )  # fmt: skip
+    return operation
+
+
+standardize = _operation(
     "standardize",
-    one_body(_standardize_xla, onednn("standardize")),
-    multiple_results=True,
-    fold=lambda *a, **k: _fold(standardize, *a, **k),
+    _standardize_xla,
+    Implementation("one_pass", _standardize_one_pass, platforms=("cpu",)),
 )
-project = Operation(
-    "standardize_grad",
-    one_body(_project_xla, onednn("standardize_grad")),
-    fold=lambda *a, **k: _fold(project, *a, **k),
-)
+tangent = _operation("standardize_tangent", _tangent_xla)
+grad = _operation("standardize_grad", _grad_xla)
+
+# Derivatives
 
 
-def _standardize_jvp(primals, tangents, *, axes, epsilon, centre, implementation):
-    (x,), (dx,) = primals, tangents
-    y, mean, variance = standardize(
-        x, axes=axes, epsilon=epsilon, centre=centre, implementation=implementation
-    )
-    t, rstd = ad.instantiate_zeros(dx).astype(y.dtype), lax.rsqrt(variance + epsilon)
-    dy = project(
-        t, y, rstd, axes=axes, centre=centre, implementation=project.offers(implementation)
-    )
-    return (y, mean, variance), (dy, *_tangents(t, y, rstd, _mean_over(axes), centre))
+def _standardize_jvp(primals, tangents, *, implementation, **static):
+    x, scale, _ = primals
+    z, mean, variance = standardize(*primals, **static, implementation=implementation)
+    moved = tangent(
+        *map(ad.instantiate_zeros, tangents), x, scale, mean, variance, **static,
+        implementation=tangent.offers(implementation),
+    )  # fmt: skip
+    return (z, mean, variance), tuple(moved)
 
 
-def _project_jvp(primals, tangents, *, axes, centre, implementation):
-    """Linear in t; in y and rstd, which matter from the second derivative on, as it is written."""
-    t, y, rstd = primals
-    dt, *rest = tangents
-    static = {"axes": axes, "centre": centre}
-    out = project(t, y, rstd, **static, implementation=implementation)
-    terms = []
-    if not isinstance(dt, ad.Zero):
-        terms.append(project(dt, y, rstd, **static, implementation=implementation))
-    if not all(isinstance(d, ad.Zero) for d in rest):
-        body = functools.partial(_project_xla, t, **static)
-        terms.append(jax.jvp(body, (y, rstd), tuple(map(ad.instantiate_zeros, rest)))[1])
-    return out, functools.reduce(ad.add_tangents, terms)
+def _linear_in_three(operation, body, transpose):
+    """Linear in three operands, where it has its transpose; in the others as it is written."""
+
+    def jvp(primals, tangents, *, implementation, **static):
+        run = functools.partial(operation, **static, implementation=implementation)
+        results, moved = tuple(run(*primals)), []
+        if _any(tangents[:3]):
+            moved.append(run(*map(ad.instantiate_zeros, tangents[:3]), *primals[3:]))
+        if _any(tangents[3:]):
+            others = functools.partial(body, *primals[:3], **static)
+            pushed = tuple(map(ad.instantiate_zeros, tangents[3:]))
+            moved.append(jax.jvp(others, primals[3:], pushed)[1])
+        return results, tuple(
+            functools.reduce(ad.add_tangents, each) for each in zip(*moved, strict=True)
+        )
+
+    def back(cotangents, *operands, implementation, **static):
+        given = map(ad.instantiate_zeros, cotangents)
+        results = transpose(
+            *given, *operands[3:], **static, implementation=transpose.offers(implementation)
+        )
+        wanted = zip(operands[:3], results, strict=True)
+        return [_typed_as(o.aval, d) if ad.is_undefined_primal(o) else None for o, d in wanted] + [
+            None for _ in operands[3:]
+        ]
+
+    ad.primitive_jvps[operation.primitive] = jvp
+    ad.primitive_transposes[operation.primitive] = back
 
 
-def _project_transpose(cotangent, t, y, rstd, **static):
-    return [project(cotangent, y, rstd, **static), None, None]
+def _any(tangents):
+    return not all(isinstance(d, ad.Zero) for d in tangents)
+
+
+def _typed_as(aval, value):
+    """A gradient laid out as what it belongs to, on a mesh with explicit axes."""
+    like = explicit_sharding(aval)
+    return value if like is None else jax.sharding.reshard(value, like)
 
 
 ad.primitive_jvps[standardize.primitive] = _standardize_jvp
-ad.deflinear2(project.primitive, _project_transpose)
-ad.primitive_jvps[project.primitive] = _project_jvp
-
-# Across named axes, or where a mask says what counts: the same rule with another mean
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4, 5))
-def _standardize_across(x, mask, axes, epsilon, centre, axis_name):
-    return _standardize(x, _mean_over(axes, mask, axis_name), epsilon, centre)
-
-
-@_standardize_across.defjvp
-def _standardize_across_jvp(axes, epsilon, centre, axis_name, primals, tangents):
-    (x, mask), (dx, _) = primals, tangents
-    y, mean, variance = _standardize_across(x, mask, axes, epsilon, centre, axis_name)
-    t, rstd = dx.astype(y.dtype), lax.rsqrt(variance + epsilon)
-    mean_of = _mean_over(axes, mask, axis_name)
-    dy = _project(t, y, rstd, mean_of, centre)
-    return (y, mean, variance), (dy, *_tangents(t, y, rstd, mean_of, centre))
-
-
-# What the norms share: arguments, and the affine map after
-
-
-def arrays_of(
-    op: str, x: Any, epsilon: float, *parameters: Any, name: str = "x"
-) -> tuple[Any, ...]:
-    """x, which the caller calls `name`, and the parameters as arrays; None stays None.
-
-    Raises:
-      ValueError: x is not floating point, or of the float8 that has neither 0 nor negative
-        numbers; epsilon is no number, or negative.
-    """
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"{op}: {name} must be floating point; got {name} {x.shape} of {x.dtype}")
-    if x.dtype == jnp.float8_e8m0fnu:
-        raise ValueError(
-            f"{op}: {name} must be of a dtype that has 0 and negative numbers; got {name} "
-            f"{x.shape} of {x.dtype}"
-        )
-    if not isinstance(hashable(epsilon), int | float):
-        raise ValueError(f"{op}: epsilon must be one real number; got epsilon={epsilon!r}")
-    if not epsilon >= 0:
-        raise ValueError(f"{op}: epsilon must not be negative; got epsilon={epsilon}")
-    return x, *(None if value is None else jnp.asarray(value) for value in parameters)
-
-
-def check_per_channel(op: str, x: jax.Array, least: int, **parameters: jax.Array | None) -> None:
-    """Refuses an x of less than `least` axes, and parameters that are not (C,)."""
-    if x.ndim < least:
-        raise ValueError(
-            f"{op}: x must be (N, {'*spatial' if least > 2 else '...'}, C) with at least {least} "
-            f"axes; got x {x.shape}"
-        )
-    for name, value in parameters.items():
-        if value is not None and value.shape != x.shape[-1:]:
-            raise ValueError(
-                f"{op}: {name} must be (C,) = ({x.shape[-1]},); got {name} {value.shape}, x "
-                f"{x.shape}"
-            )
-
-
-def axes_of(
-    op: str, axes: int | Sequence[int], x: jax.Array, *, name: str = "axes", of: str = "x"
-) -> tuple[int, ...]:
-    """`axes` of x as distinct numbers from 0, in order.
-
-    Args:
-      name, of: what the caller calls the axes and the array, for the error messages.
-
-    Raises:
-      ValueError: an axis is no int, is out of range or is named twice.
-    """
-    many = entries(axes)
-    named: list[Any] = [axes] if many is None else list(many)
-    numbers = [whole(axis, name, op, least=-x.ndim) for axis in named]
-    distinct = tuple(sorted({axis % x.ndim for axis in numbers if axis < x.ndim}))
-    if len(distinct) != len(numbers):
-        raise ValueError(
-            f"{op}: {name} must be different axes of {of}, from {-x.ndim} to {x.ndim - 1}; got "
-            f"{name}={axes}, {of} {x.shape}"
-        )
-    return distinct
-
-
-def mask_of(op: str, mask: Any, x: jax.Array) -> jax.Array | None:
-    """The mask with x's shape: true where a number counts.
-
-    Raises:
-      ValueError: the mask is not of booleans or does not broadcast to x.
-    """
-    if mask is None:
-        return None
-    mask = jnp.asarray(mask)
-    if mask.dtype != bool:
-        raise ValueError(f"{op}: mask must be booleans; got mask {mask.shape} of {mask.dtype}")
-    if not broadcasts(mask.shape, x.shape):
-        raise ValueError(f"{op}: mask {mask.shape} does not broadcast to x {x.shape}")
-    if all(isinstance(n, int) for n in x.shape) and math.prod(x.shape) > MOST_INT32:
-        raise ValueError(
-            f"{op}: an x with a mask must have fewer than 2**31 numbers, which are counted in "
-            f"int32; got x {x.shape}"
-        )
-    return jnp.broadcast_to(mask, x.shape)
-
-
-def broadcasts(shape: Sequence[Any], to: Sequence[Any]) -> bool:
-    """Whether an array of `shape` broadcasts to the shape `to`, symbolic or not."""
-    ends = zip(reversed(shape), reversed(to), strict=False)
-    return len(shape) <= len(to) and all(a == 1 or a == b for a, b in ends)
-
-
-def affine(y: jax.Array, scale: jax.Array | None, bias: jax.Array | None) -> jax.Array:
-    """y * scale + bias, of y's dtype; None leaves one out."""
-    y = y if scale is None else y * beside(scale, y)
-    return y if bias is None else y + beside(bias, y)
-
-
-def beside(value: jax.Array, y: jax.Array) -> jax.Array:
-    """`value`, which has y's last axes, with y's rank and dtype."""
-    return value.astype(y.dtype).reshape((1,) * (y.ndim - value.ndim) + value.shape)
+_linear_in_three(tangent, _tangent_xla, grad)
+_linear_in_three(grad, _grad_xla, tangent)

@@ -23,7 +23,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jconv.core import explicit_sharding
 from jconv.ops.dtypes import at_least_float32
-from jconv.ops.standardize import arrays_of, axes_of, standardized
+from jconv.ops.norm_arguments import arrays_of, axes_of
+from jconv.ops.standardize import standardized
 from jconv.window import whole
 
 
@@ -120,8 +121,7 @@ def weight_standardize(
     """
     (w,) = arrays_of("weight_standardize", w, epsilon, name="w")
     _, rest = _filters("weight_standardize", feature_axes, w)
-    y, _, _ = standardized("weight_standardize", w, rest, epsilon)
-    return y.astype(w.dtype)
+    return standardized("weight_standardize", w, rest, epsilon)[0]
 
 
 def _filters(op, feature_axes, w):

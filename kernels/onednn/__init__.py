@@ -16,6 +16,8 @@ from .library import version as version
 from .norm import standardize as standardize
 from .norm import standardize_grad as standardize_grad
 from .norm import standardize_grad_unsupported as standardize_grad_unsupported
+from .norm import standardize_tangent as standardize_tangent
+from .norm import standardize_tangent_unsupported as standardize_tangent_unsupported
 from .norm import standardize_unsupported as standardize_unsupported
 from .pool import max_pool as max_pool
 from .pool import max_pool_argmax as max_pool_argmax

@@ -1,231 +1,130 @@
-// Standardisation over some axes, and the symmetric Jacobian behind every norm.
+// Standardisation with its affine map, behind every norm.
 //
-//     standardize        y = (x - mean) * rstd, rstd = (variance + epsilon)^(-1/2); mean, variance
-//     standardize grad   dx = rstd * (t - mean(t) - y * mean(y * t))
+//     z = (x - mean) * rstd * scale + bias, rstd = (variance + epsilon)^(-1/2); mean, variance
 //
-// Without `centre` nothing is subtracted: mean is 0, the variance is the mean square. x is seen as
-// A R1 B R2 with statistics A B: batch norm is 1 NHW C 1, layer norm 1 1 NHW C, instance norm
-// N HW C 1, group norm N HW G C/G. x is float32 or bfloat16, all else float32. How sums are split
-// depends on the shape alone, never on the number of threads.
+// Without `centre` nothing is subtracted: mean is 0, the variance is the mean square. x and z are
+// float32 or bfloat16, all else float32. x is read from memory twice, once where what is normalised
+// together, or all of one A, fits the cache; z is written once.
 //
 // Sources: as jconv.ops.standardize; Chan, Golub & LeVeque 1983 for the merging of moments.
 
-#include "norm_rows.h"
-#include "pages.h"
-#include "threads.h"
+#include "norm.h"
 
 namespace jconv {
 namespace {
 
-constexpr int64_t kChunks = 64;  // parts that the sums are split into, for as many threads
-
-struct View {
-  int64_t a, r1, b, r2;
-
-  int64_t lanes() const { return b * r2; }
-  int64_t size() const { return a * r1 * b * r2; }
-  // What is normalised together lies together.
-  bool lines() const { return r1 == 1; }
-  // Parts of the rows of each of A, and the rows of one part.
-  int64_t chunks() const {
-    const int64_t wanted = std::max<int64_t>(1, kChunks / a);
-    return std::clamp<int64_t>(r1 * lanes() / kBlock, 1, std::min(wanted, r1));
-  }
-  int64_t rows() const { return (r1 + chunks() - 1) / chunks(); }
+template <class Number>
+struct Forward {
+  const Number* x;
+  const float *scale, *bias;
+  Number* z;
+  float *mean, *variance;
 };
 
-View ViewOf(Ints view, const Dims& shape, const Dims& statistics) {
-  Require(view.size() == 4, "view must be A, R1, B, R2");
-  const View v{view[0], view[1], view[2], view[3]};
-  Require(v.a >= 1 && v.r1 >= 1 && v.b >= 1 && v.r2 >= 1, "view must be at least 1");
-  Require(v.size() == Product(shape), "view must have as many numbers as x");
-  Require(Product(statistics) == v.a * v.b, "statistics must be as many as A B");
-  return v;
-}
-
-float* Floats(const ffi::AnyBuffer& buffer, const char* name) {
-  Require(buffer.element_type() == ffi::DataType::F32, std::string(name) + " must be float32");
-  return static_cast<float*>(buffer.untyped_data());
-}
-
-// Calls `f(start, count)` for parts of 0 to n - 1 of about `together` each, on all threads.
-template <class F>
-void InParts(ffi::ThreadPool& pool, int64_t n, int64_t together, const F& f) {
-  together = std::max<int64_t>(1, together);
-  ParallelFor(pool, Threads(pool), (n + together - 1) / together, [&](int64_t part) {
-    const int64_t start = part * together;
-    f(start, std::min(together, n - start));
-  });
-}
-
-// Calls `f(a, chunk, first row, rows)` for every part of the rows.
-template <class F>
-void OverChunks(ffi::ThreadPool& pool, const View& v, const F& f) {
-  const int64_t chunks = v.chunks(), rows = v.rows();
-  ParallelFor(pool, Threads(pool), v.a * chunks, [&](int64_t i) {
-    const int64_t first = i % chunks * rows;
-    f(i / chunks, i % chunks, first, std::clamp<int64_t>(v.r1 - first, 0, rows));
-  });
-}
-
-template <class In>
-void Lines(ffi::ThreadPool& pool, const View& v, const In* x, float epsilon, bool centre, float* y,
-           float* mean, float* variance) {
+template <class Number>
+void Lines(ffi::ThreadPool& pool, const View& v, const Forward<Number>& f, double epsilon,
+           bool centre) {
   const int64_t n = v.r2;
-  InParts(pool, v.a * v.b, 2 * kBlock / n, [=](int64_t start, int64_t count) {
-    for (int64_t i = start; i < start + count; ++i) {
-      OnWidest<StandardizeLine<In>, const In*, int64_t, float, bool, float*, float*, float*>(
-          x + i * n, n, epsilon, centre, y + i * n, mean + i, variance + i);
+  const std::vector<float> scale = ByLane(v, f.scale), bias = ByLane(v, f.bias);
+  const int64_t parts = std::max<int64_t>(1, v.size() / (2 * kBlock));
+  InParts(pool, v.statistics(), parts, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      OnWidest<StandardizeLine<Number>, const Number*, int64_t, float, bool, const float*,
+               const float*, Number*, float*, float*>(
+          f.x + i * n, n, static_cast<float>(epsilon), centre, scale.data(), bias.data(),
+          f.z + i * n, f.mean + i, f.variance + i);
     }
   });
 }
 
-template <class In>
-void Columns(ffi::ThreadPool& pool, const View& v, const In* x, float epsilon, bool centre,
-             float* y, float* mean, float* variance) {
+template <class Number>
+void Columns(ffi::ThreadPool& pool, const View& v, const Forward<Number>& f, double epsilon,
+             bool centre) {
   const int64_t lanes = v.lanes(), chunks = v.chunks();
-  std::vector<float> moments(v.a * chunks * 4 * lanes), by_lane(v.a * 2 * lanes);
+  const std::vector<float> scale = ByLane(v, f.scale), bias = ByLane(v, f.bias);
+  std::vector<float> moments(v.a * chunks * 5 * lanes), by_lane(v.a * 3 * lanes);
   const auto at = [&](int64_t a, int64_t chunk) {
-    return moments.data() + (a * chunks + chunk) * 4 * lanes;
+    return moments.data() + (a * chunks + chunk) * 5 * lanes;
   };
-  OverChunks(pool, v, [&](int64_t a, int64_t chunk, int64_t first, int64_t rows) {
-    OnWidest<MomentsOfColumns<In>, const In*, int64_t, int64_t, bool, float*>(
-        x + (a * v.r1 + first) * lanes, rows, lanes, centre, at(a, chunk));
-  });
-  InParts(pool, v.a * v.b, kBlock / (chunks * v.r2), [&](int64_t start, int64_t count) {
-    for (int64_t i = start; i < start + count; ++i) {
-      const int64_t a = i / v.b, b = i % v.b;
-      double n = 0, m = 0, squares = 0;
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        const auto rows =
-            static_cast<double>(std::clamp<int64_t>(v.r1 - chunk * v.rows(), 0, v.rows()));
-        if (rows == 0) continue;
-        const float* part = at(a, chunk);
-        for (int64_t l = b * v.r2; l < (b + 1) * v.r2; ++l) {
-          const double distance = part[l] - m;
-          m += distance * rows / (n + rows);
-          squares += part[lanes + l] + distance * distance * n * rows / (n + rows);
-          n += rows;
-        }
+  const auto sum = [&](int64_t a, int64_t chunk) {
+    OnWidest<MomentsOfColumns<Number>, const Number*, int64_t, int64_t, bool, float*>(
+        f.x + v.start(a, chunk), v.rows_of(chunk), lanes, centre, at(a, chunk));
+  };
+  const auto merge = [&](int64_t a, int64_t b) {
+    double n = 0, m = 0, squares = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const auto rows = static_cast<double>(v.rows_of(chunk));
+      if (rows == 0) continue;
+      const float* part = at(a, chunk);
+      for (int64_t l = b * v.r2; l < (b + 1) * v.r2; ++l) {
+        const double distance = static_cast<double>(part[l]) + part[lanes + l] - m;
+        m += distance * rows / (n + rows);
+        squares += part[2 * lanes + l] + distance * distance * n * rows / (n + rows);
+        n += rows;
       }
-      mean[i] = static_cast<float>(m);
-      variance[i] = static_cast<float>(squares / n);
-      const float rstd = 1.0f / std::sqrt(variance[i] + epsilon);
-      float* lane = by_lane.data() + a * 2 * lanes + b * v.r2;
-      std::fill_n(lane, v.r2, mean[i]);
-      std::fill_n(lane + lanes, v.r2, rstd);
     }
-  });
-  OverChunks(pool, v, [&](int64_t a, int64_t, int64_t first, int64_t rows) {
-    const int64_t from = (a * v.r1 + first) * lanes;
-    const float* lane = by_lane.data() + a * 2 * lanes;
-    OnWidest<StandardizeColumns<In>, const In*, int64_t, int64_t, const float*, const float*,
-             float*>(x + from, rows, lanes, lane, lane + lanes, y + from);
-  });
-}
-
-void GradLines(ffi::ThreadPool& pool, const View& v, const float* t, const float* y,
-               const float* rstd, bool centre, float* dx) {
-  const int64_t n = v.r2;
-  InParts(pool, v.a * v.b, kBlock / n, [=](int64_t start, int64_t count) {
-    for (int64_t i = start; i < start + count; ++i) {
-      OnWidest<ProjectLine, const float*, const float*, int64_t, float, bool, float*>(
-          t + i * n, y + i * n, n, rstd[i], centre, dx + i * n);
+    const int64_t i = a * v.b + b;
+    f.mean[i] = static_cast<float>(m);
+    const double variance = std::max(squares / n, 0.0);  // a NaN stays one
+    f.variance[i] = static_cast<float>(variance);
+    const double rstd = 1.0 / std::sqrt(variance + epsilon);
+    float* lane = by_lane.data() + a * 3 * lanes;
+    for (int64_t l = b * v.r2; l < (b + 1) * v.r2; ++l) {
+      lane[l] = f.mean[i];
+      lane[lanes + l] = static_cast<float>(rstd * scale[l]);
+      // With what the mean lost when it was rounded.
+      lane[2 * lanes + l] = static_cast<float>(bias[l] - (m - f.mean[i]) * rstd * scale[l]);
     }
-  });
+  };
+  const auto write = [&](int64_t a, int64_t chunk) {
+    const int64_t start = v.start(a, chunk);
+    OnWidest<MapColumns<Number>, const Number*, int64_t, int64_t, const float*, Number*>(
+        f.x + start, v.rows_of(chunk), lanes, by_lane.data() + a * 3 * lanes, f.z + start);
+  };
+  InTwoPasses(pool, v, sum, merge, write);
 }
 
-void GradColumns(ffi::ThreadPool& pool, const View& v, const float* t, const float* y,
-                 const float* rstd, bool centre, float* dx) {
-  const int64_t lanes = v.lanes(), chunks = v.chunks();
-  std::vector<float> sums(v.a * chunks * 2 * lanes), by_lane(v.a * 3 * lanes);
-  OverChunks(pool, v, [&](int64_t a, int64_t chunk, int64_t first, int64_t rows) {
-    const int64_t from = (a * v.r1 + first) * lanes;
-    OnWidest<ProductsOfColumns, const float*, const float*, int64_t, int64_t, float*>(
-        t + from, y + from, rows, lanes, sums.data() + (a * chunks + chunk) * 2 * lanes);
-  });
-  const double n = static_cast<double>(v.r1) * static_cast<double>(v.r2);
-  InParts(pool, v.a * v.b, kBlock / (chunks * v.r2), [&](int64_t start, int64_t count) {
-    for (int64_t i = start; i < start + count; ++i) {
-      const int64_t a = i / v.b, b = i % v.b;
-      double sum = 0, product = 0;
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        const float* part = sums.data() + (a * chunks + chunk) * 2 * lanes;
-        for (int64_t l = b * v.r2; l < (b + 1) * v.r2; ++l) {
-          sum += part[l], product += part[lanes + l];
-        }
-      }
-      float* lane = by_lane.data() + a * 3 * lanes + b * v.r2;
-      std::fill_n(lane, v.r2, centre ? static_cast<float>(sum / n) : 0.0f);
-      std::fill_n(lane + lanes, v.r2, static_cast<float>(product / n));
-      std::fill_n(lane + 2 * lanes, v.r2, rstd[i]);
-    }
-  });
-  OverChunks(pool, v, [&](int64_t a, int64_t, int64_t first, int64_t rows) {
-    const int64_t from = (a * v.r1 + first) * lanes;
-    const float* lane = by_lane.data() + a * 3 * lanes;
-    OnWidest<ProjectColumns, const float*, const float*, int64_t, int64_t, const float*,
-             const float*, const float*, float*>(t + from, y + from, rows, lanes, lane,
-                                                 lane + lanes, lane + 2 * lanes, dx + from);
-  });
-}
-
-std::string CallText(const ffi::AnyBuffer& x, const ffi::AnyBuffer& statistics, Ints view) {
-  return "x " + Text(ShapeOf(x)) + ", statistics " + Text(ShapeOf(statistics)) + ", view " +
-         Text(DimsOf(view));
-}
-
-ffi::Error Standardize(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> y,
+ffi::Error Standardize(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer scale,
+                       ffi::AnyBuffer bias, ffi::Result<ffi::AnyBuffer> z,
                        ffi::Result<ffi::AnyBuffer> mean, ffi::Result<ffi::AnyBuffer> variance,
                        Ints view, double epsilon, bool centre) {
   const auto body = [&] {
-    const View v = ViewOf(view, ShapeOf(x), ShapeOf(*mean));
-    Require(ShapeOf(*y) == ShapeOf(x) && ShapeOf(*variance) == ShapeOf(*mean),
-            "y must have x's shape, and variance mean's");
-    AskForHugePages(*y);
-    float *to = Floats(*y, "y"), *m = Floats(*mean, "mean"), *s = Floats(*variance, "variance");
+    const View v = ViewOf(view, ShapeOf(x), ShapeOf(*mean), ShapeOf(scale));
+    Require(ShapeOf(*z) == ShapeOf(x) && ShapeOf(*variance) == ShapeOf(*mean) &&
+                ShapeOf(bias) == ShapeOf(scale),
+            "z must have x's shape, variance mean's, and bias scale's");
+    Require(z->element_type() == x.element_type(), "z must have x's dtype");
+    AskForHugePages(*z);
     ForType(x.element_type(), "x", [&](auto type) {
-      const auto* from = static_cast<const decltype(type)*>(x.untyped_data());
-      (v.lines() ? Lines<decltype(type)> : Columns<decltype(type)>)(pool, v, from,
-                                                                    static_cast<float>(epsilon),
-                                                                    centre, to, m, s);
+      using Number = decltype(type);
+      Forward<Number> f{Numbers<Number>(x),   Floats(scale, "scale"), Floats(bias, "bias"),
+                        Numbers<Number>(*z), Floats(*mean, "mean"),  Floats(*variance, "variance")};
+      for (int64_t i = 0; i < v.v; ++i) {
+        v.lines() ? Lines<Number>(pool, v, f, epsilon, centre)
+                  : Columns<Number>(pool, v, f, epsilon, centre);
+        f.x += v.size(), f.z += v.size();
+        f.scale += v.parameters(), f.bias += v.parameters();
+        f.mean += v.statistics(), f.variance += v.statistics();
+      }
     });
   };
-  return Guarded("standardize", body, [&] { return CallText(x, *mean, view); });
+  return Guarded("standardize", body, [&] { return CallText(x, scale, view); });
 }
-
-ffi::Error Grad(ffi::ThreadPool pool, ffi::AnyBuffer t, ffi::AnyBuffer y, ffi::AnyBuffer rstd,
-                ffi::Result<ffi::AnyBuffer> dx, Ints view, bool centre) {
-  const auto body = [&] {
-    const View v = ViewOf(view, ShapeOf(t), ShapeOf(rstd));
-    Require(ShapeOf(y) == ShapeOf(t) && ShapeOf(*dx) == ShapeOf(t),
-            "t, y and dx must have the same shape");
-    AskForHugePages(*dx);
-    (v.lines() ? GradLines : GradColumns)(pool, v, Floats(t, "t"), Floats(y, "y"),
-                                          Floats(rstd, "rstd"), centre, Floats(*dx, "dx"));
-  };
-  return Guarded("standardize_grad", body, [&] { return CallText(t, rstd, view); });
-}
-
-auto Operand() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<ffi::AnyBuffer>(); }
 
 }  // namespace
 
 #pragma GCC visibility push(default)
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jconv_onednn_standardize, Standardize,
-                              Operand()
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Attr<Ints>("view")
                                   .Attr<double>("epsilon")
-                                  .Attr<bool>("centre"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jconv_onednn_standardize_grad, Grad,
-                              Operand()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Attr<Ints>("view")
                                   .Attr<bool>("centre"));
 #pragma GCC visibility pop
 

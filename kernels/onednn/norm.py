@@ -1,8 +1,10 @@
-"""Standardisation and its gradient, with the signatures of `jconv.ops.standardize`.
+"""Standardisation with its affine map, with the signatures of `jconv.ops.standardize`.
 
 Loops of our own on XLA's threads, behind batch, layer, instance and group norm alike: the array is
-seen as A R1 B R2, normalised over R1 and R2. The variance is two-pass within blocks that fit the
-cache, and merged; x is read twice, once where a line fits the cache.
+seen as V A R1 B R2, normalised over R1 and R2, with a scale for each of V, of V B, of V R2 or of
+V B R2. The variance is two-pass within blocks that fit the cache, and merged; x is read twice, once
+where what is normalised together fits the cache. The gradient reads x and dz so, and gives dx,
+dscale and dbias. The tangent map is the same symmetric map with the affine one after it, by XLA.
 """
 
 from __future__ import annotations
@@ -12,69 +14,142 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from . import limits
 from .library import target
 
 
 def standardize(
-    x: jax.Array, *, axes: tuple[int, ...], epsilon: float, centre: bool
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+    centre: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(y, mean, variance) of x over `axes`, kept with size 1, in float32."""
-    y = jax.ShapeDtypeStruct(x.shape, np.float32)
+    """(z, mean, variance) of x over `axes`, which the statistics, in float32, keep with size 1."""
     kept = jax.ShapeDtypeStruct(_kept(x.shape, axes), np.float32)
-    return _call(
-        "standardize", (y, kept, kept), x,
-        view=_view(x.shape, axes), epsilon=np.float64(epsilon), centre=bool(centre),
-    )  # fmt: skip
+    return _call("standardize", (_like(x), kept, kept), x, scale, bias,
+                 **_attributes(x, scale, axes, epsilon, centre))  # fmt: skip
 
 
 def standardize_grad(
-    t: jax.Array, y: jax.Array, rstd: jax.Array, *, axes: tuple[int, ...], centre: bool
-) -> jax.Array:
-    """rstd * (t - mean(t) - y * mean(y * t)), means over `axes`; mean(t) only with `centre`."""
-    dx = jax.ShapeDtypeStruct(t.shape, np.float32)
-    return _call("standardize_grad", dx, t, y, rstd, view=_view(t.shape, axes), centre=bool(centre))
+    dz: jax.Array,
+    dmean: jax.Array,
+    dvariance: jax.Array,
+    x: jax.Array,
+    scale: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+    centre: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(dx, dscale, dbias): the transpose of the tangent map at x, scale."""
+    results = (_like(x), _like(scale), _like(scale))
+    return _call("standardize_grad", results, dz, dmean, dvariance, x, scale, mean, variance,
+                 **_attributes(x, scale, axes, epsilon, centre))  # fmt: skip
+
+
+def standardize_tangent(
+    dx: jax.Array,
+    dscale: jax.Array,
+    dbias: jax.Array,
+    x: jax.Array,
+    scale: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+    centre: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(dz, dmean, dvariance): with a scale of 1 the gradient's map of dz is that of dx to dy."""
+    one = jnp.ones((1,) * x.ndim, np.float32)
+    none = jnp.zeros_like(mean)
+    dy, _, _ = standardize_grad(dx, none, none, x, one, mean, variance, axes=axes, epsilon=epsilon,
+                                centre=centre)  # fmt: skip
+    centred, t = x.astype(np.float32) - mean, dx.astype(np.float32)
+    y = centred * lax.rsqrt(variance + np.float32(epsilon))
+    return (
+        (scale * dy.astype(np.float32) + y * dscale + dbias).astype(x.dtype),
+        jnp.mean(t, axes, keepdims=True) if centre else none,
+        2 * jnp.mean(centred * t, axes, keepdims=True),
+    )
 
 
 def standardize_unsupported(
-    x: Any, *, axes: tuple[int, ...], epsilon: float, centre: bool
+    x: Any, scale: Any, bias: Any, *, axes: tuple[int, ...], epsilon: float, centre: bool
 ) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return limits.unsupported(x, dtypes=("float32", "bfloat16")) or _no_view(x, axes)
+    return _unsupported(x, scale, axes)
 
 
 def standardize_grad_unsupported(
-    t: Any, y: Any, rstd: Any, *, axes: tuple[int, ...], centre: bool
-) -> str | None:
+    dz: Any, dmean: Any, dvariance: Any, x: Any, scale: Any, mean: Any, variance: Any, *,
+    axes: tuple[int, ...], epsilon: float, centre: bool,
+) -> str | None:  # fmt: skip
     """Why the call can't be computed here, in words, or None if it can."""
-    return limits.unsupported(t, y, rstd, dtypes=("float32",)) or _no_view(t, axes)
+    return _unsupported(x, scale, axes)
 
 
-def _no_view(x, axes):
-    if _view(x.shape, axes) is None:
-        return f"only axes that lie in at most two groups beside each other, got {axes}"
+standardize_tangent_unsupported = standardize_grad_unsupported
+
+
+def _unsupported(x, scale, axes):
+    if reason := limits.unsupported(x, dtypes=("float32", "bfloat16")):
+        return reason
+    if _view(x.shape, scale.shape, axes) is None:
+        return (
+            "only axes that lie in at most two groups beside each other, and a scale of their "
+            f"last or of what lies between, got axes {axes}, scale {scale.shape}"
+        )
     return None
 
 
-def _view(shape, axes):
-    """A, R1, B, R2 of an array that is normalised over `axes`; None if it takes more than four."""
-    runs = [
-        (normalised, math.prod(shape[axis] for axis in group))
-        for normalised, group in itertools.groupby(
-            (axis for axis, n in enumerate(shape) if n > 1), key=lambda axis: axis in axes
+def _view(shape, scaled, axes):
+    """V, A, R1, B, R2 of an array that is normalised over `axes`, and how much of B and of R2 has
+    a scale of its own, with scales of shape `scaled`; None if it takes more.
+
+    Neighbouring axes are one where both say the same of them. From the last: R2 is normalised, B is
+    not, R1 is, with the same scale throughout, A is not; V is not, with scales of its own.
+    """
+    kinds = [
+        (kind, math.prod(shape[axis] for axis in group))
+        for kind, group in itertools.groupby(
+            (axis for axis, n in enumerate(shape) if n > 1),
+            key=lambda axis: (axis in axes, scaled[axis] > 1),
         )
     ]
-    view = [1, 1, 1, 1]
-    for place, wanted in zip((3, 2, 1, 0), (True, False, True, False), strict=True):
-        if runs and runs[-1][0] is wanted:
-            view[place] = runs.pop()[1]
-    return None if runs else np.array(view, np.int64)
+    taken = []
+    for wanted in (
+        {(True, True), (True, False)}, {(False, True), (False, False)},
+        {(True, False)}, {(False, False)}, {(False, True)},
+    ):  # fmt: skip
+        kind, size = kinds.pop() if kinds and kinds[-1][0] in wanted else ((True, False), 1)
+        taken.append((size, size if kind[1] else 1))
+    (r2, pr), (b, pb), (r1, _), (a, _), (v, _) = taken
+    if kinds or (r1 == 1 and pb > 1):  # lines that lie together share their scale
+        return None
+    return np.array((v, a, r1, b, r2, pb, pr), np.int64)
+
+
+def _attributes(x, scale, axes, epsilon, centre):
+    view = _view(x.shape, scale.shape, axes)
+    return {"view": view, "epsilon": np.float64(epsilon), "centre": bool(centre)}
 
 
 def _kept(shape, axes):
     return tuple(1 if axis in axes else n for axis, n in enumerate(shape))
+
+
+def _like(array):
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 def _call(name, results, *operands, **attributes):

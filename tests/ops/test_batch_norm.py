@@ -255,7 +255,11 @@ def test_the_named_implementation_ran(key):
 
         return {c.op: c.implementation for c in jconv.explain_choice(jax.grad(f), x)}
 
-    assert explain() == {"standardize": "direct", "standardize_grad": "direct"}
+    chosen = explain()
+    assert chosen.keys() == {"standardize", "standardize_grad"}
+    assert set(chosen.values()) <= {"onednn", "one_pass", "direct"}
+    named = {"standardize": "direct", "standardize_grad": "direct"}
+    assert explain(implementation="direct") == named
     assert explain(implementation="lax") == {}
 
 

@@ -1,0 +1,55 @@
+"""Mean and variance in one pass over memory where that is accurate, in two more where it is not.
+
+    one pass     mean = E[x], variance = E[x^2] - mean^2
+    two passes   rest = E[x - mean], variance = E[(x - mean)^2] - rest^2
+
+The first loses as many bits as E[x^2] has more than the variance: it is kept where these are at
+most two everywhere, mean^2 <= 3 (variance + epsilon), and else all is computed again. For the CPU:
+there XLA takes a sum of squares at the speed of memory and one of squared distances at half of it,
+and a choice between two branches costs nothing, where on a GPU it would wait for the host.
+
+Memory: none beside the results. Source of the second: Chan, Golub & LeVeque 1983.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+MOST_LOST = 3  # mean^2 beside the variance: two bits
+
+
+def moments(
+    x: jax.Array, axes: tuple[int, ...], epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(mean, rest, variance) of a floating x over `axes`, kept with size 1.
+
+    The mean of x is mean + rest, of which `rest` is what the dtype of `mean` can't hold.
+
+    Args:
+      epsilon: what will be added to the variance, beside which its own error counts.
+    """
+    mean = jnp.mean(x, axes, keepdims=True)
+    square = jnp.mean(lax.square(x), axes, keepdims=True)
+    variance = jnp.maximum(square - lax.square(mean), 0)
+    accurate = lax.square(mean) <= MOST_LOST * (variance + epsilon)
+    return lax.cond(
+        # A mean that is not finite is so by either way.
+        jnp.any(jnp.isfinite(mean) & ~accurate),
+        lambda mean, rest, variance: two_passes(x, axes, mean),
+        lambda *given: given,
+        *(mean, mean - mean, variance),
+    )
+
+
+def two_passes(
+    x: jax.Array, axes: tuple[int, ...], about: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `moments`, by the distances from `about`, which is near the mean; None takes the mean."""
+    about = jnp.mean(x, axes, keepdims=True) if about is None else about
+    # The same distances, twice: where two sums share them, XLA writes them to memory.
+    off = jnp.mean(x + (-about), axes, keepdims=True)
+    square = jnp.mean(lax.square(x - about), axes, keepdims=True)
+    mean = about + off
+    return mean, (about - mean) + off, jnp.maximum(square - lax.square(off), 0)
