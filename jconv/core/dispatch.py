@@ -27,6 +27,8 @@ class Implementation:
       body: `body(*arrays, **static)`, traceable.
       unsupported: `unsupported(*avals, **static)`: why the body can't compute the call, in words,
         or None if it can.
+      slower: `slower(*avals, **static)`: why the rule passes over a body that can compute the call,
+        a measured reason; without effect where the row is named.
       platforms: where it runs ("cpu", "cuda", "rocm", "tpu"), None for everywhere.
       by_name_only: never chosen by the rule, only when it is named.
       split_only: chosen by the rule only in a program that XLA splits over several devices.
@@ -39,6 +41,7 @@ class Implementation:
     name: str
     body: Callable[..., Any]
     unsupported: Callable[..., Reason] = _supports_all
+    slower: Callable[..., Reason] = _supports_all
     platforms: tuple[str, ...] | None = None
     by_name_only: bool = False
     split_only: bool = False
@@ -135,7 +138,7 @@ def choose(
     for row in candidates(op, table, name):
         reason = _reason_against(row, avals, static, platform)
         if reason is None and name is None:
-            reason = _reason_in(program, row)
+            reason = _reason_in(program, row) or row.slower(*avals, **static)
         if reason is None:
             return row, Choice(op, operands, platform, row.name, name, tuple(rejected))
         rejected.append((row.name, reason))
