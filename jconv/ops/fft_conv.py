@@ -2,19 +2,11 @@
 
     y = irfft(rfft(x) * conj(rfft(w))), read at p*stride - lo        per axis, modulo its length F
 
-Shapes as in `conv`: x N H W C, w R S C/G K, y N P Q K; the product is one of matrices for each
-frequency, [N C] [C K] -> [N K]. Each axis of H pixels takes a transform of the next length F
-without a prime factor above 7, from
-
-    H + max(lo, hi)        what is read before the image wraps round into zeros, as what is read
-                           behind it does
-    extent                 the filter fits
-    H + lo + hi - extent + 1   outputs at stride 1 fit
-
-so the padding is never stored twice. A composition of JAX's transforms, differentiable to any order
-in both modes. float16 and bfloat16 are transformed in float32. Rounding errors are relative to the
-largest output of an image, where those of a sum are relative to its own terms; a NaN or infinity
-reaches the whole image.
+Shapes as in `conv`: x N H W C, w R S C/G K, y N P Q K. Lengths, products and memory are those of
+`jconv.algorithms.spectral`. A composition of JAX's transforms, differentiable to any order in both
+modes. float16 and bfloat16 are transformed in float32. Rounding errors are relative to the largest
+output of an image, where those of a sum are relative to its own terms; a NaN or infinity reaches
+the whole image.
 
 Reference: Mathieu, Henaff & LeCun 2014, "Fast training of convolutional networks through FFTs",
 arXiv:1312.5851.
@@ -28,11 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jconv.algorithms import spectral
 from jconv.ops.dtypes import MOST_INT32, at_least_float32
 from jconv.ops.filters import check_bias, check_channels
 from jconv.window import Padding, PerAxis, Window, whole
-
-FACTORS = (2, 3, 5, 7)
 
 
 def fft_conv(
@@ -65,57 +56,31 @@ def fft_conv(
         x.shape[1:-1], w.shape[:-2], stride=stride, padding=padding, dilation=dilation,
         groups=groups, op="fft_conv",
     )  # fmt: skip
-    y = _correlate(x, w, window, precision).astype(x.dtype)
+    y = _correlate(x, w, window, precision)
     return y if b is None else y + b
 
 
-def fast_length(n: int) -> int:
-    """The smallest length, n or more, that has no prime factor above 7."""
-    while True:
-        rest = n
-        for factor in FACTORS:
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return n
-        n += 1
-
-
 def _correlate(x, w, window, precision):
-    *size, c, k = w.shape
-    axes, groups, dtype = len(size), window.groups, at_least_float32(x.dtype)
+    dtype = at_least_float32(x.dtype)
     if 0 in (*x.shape, *w.shape, *window.output):
-        return jnp.zeros((x.shape[0], *window.output, k), dtype)
-    taps = [(0, 0, d - 1) for d in window.dilation]
-    w = lax.pad(w.astype(dtype), jnp.zeros((), dtype), [*taps, (0, 0, 0), (0, 0, 0)])
-    x = x.astype(dtype).reshape(*x.shape[:-1], groups, c)
-    w = w.reshape(*w.shape[:-1], groups, k // groups)
+        return jnp.zeros((x.shape[0], *window.output, w.shape[-1]), x.dtype)
     if not all(isinstance(n, int) for n in window.input):
         raise ValueError(
             "fft_conv: spatial axes must be known when it is traced, for the lengths of the "
             f"transforms; got spatial axes {window.input}"
         )
-    lengths = tuple(map(_length, window.input, window.extent, window.pads))
+    lengths = spectral.transform_lengths(window.input, window.extent, window.pads)
     if math.prod(lengths) > MOST_INT32:
         raise ValueError(
             "fft_conv: a transform must have fewer than 2**31 points, which JAX counts in int32; "
             f"got spatial axes {window.input}, window {window.size}, padding {window.pads}, a "
             f"transform of {lengths}"
         )
-    real = not jnp.iscomplexobj(x)
-    forth, back = (jnp.fft.rfftn, jnp.fft.irfftn) if real else (jnp.fft.fftn, jnp.fft.ifftn)
-    image, filter = tuple(range(1, axes + 1)), tuple(range(axes))
-    x_hat = forth(x, lengths, image)
-    w_hat = jnp.conj(forth(jnp.conj(w), lengths, filter))
-    y_hat = jnp.einsum("n...gc,...cgk->n...gk", x_hat, w_hat, precision=precision)
-    y = back(y_hat, lengths, image).reshape(x.shape[0], *lengths, k)
-    y = jnp.roll(y, [lo for lo, _ in window.pads], image)
-    stop = [(p - 1) * s + 1 for p, s in zip(window.output, window.stride, strict=True)]
-    return lax.slice(y, (0,) * y.ndim, (x.shape[0], *stop, k), (1, *window.stride, 1))
-
-
-def _length(n, extent, pads):
-    return fast_length(max(n + max(pads), extent, n + sum(pads) - extent + 1))
+    return spectral.conv(
+        x, w, window.stride, window.pads, window.input_dilation, window.dilation,
+        output=window.output, groups=window.groups, dtype=x.dtype, sum_dtype=dtype,
+        precision=precision,
+    )  # fmt: skip
 
 
 def _check(x, w, b, groups):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jconv.ops.fft_conv import fast_length, fft_conv
+from jconv.algorithms.spectral import fast_length
+from jconv.ops.fft_conv import fft_conv
 from tests.ops.conv_cases import CASES, Case
 from tests.oracles import conv as oracle
 from tests.tolerance import epsilons

@@ -1,0 +1,135 @@
+"""Where the formulations of convolution lose to XLA's own on a CPU, or were not measured to win.
+
+Each rule names the benchmark's cases and the ratios of time (ours / direct) that are its reason;
+the rows are in `experiments/bench/results/cpu`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from jconv.algorithms import chunks, rows
+from jconv.ops.conv_call import Call, Rule
+
+LEAST_CHUNK = 2**16
+LEAST_OF_AN_EXAMPLE = 2**24
+FEW_FEATURES, MOST_FEATURES = 32, 4
+LEAST_PRODUCTS = 2**22  # below, a loop over chunks takes as long as what it computes
+
+
+def small(call: Call, *_: Any) -> str | None:
+    """Multiply-adds with zeros of the padding count, those with zeros between pixels don't."""
+    pixels = call.image[0] * math.prod(call.output) // math.prod(call.input_dilation)
+    products = pixels * math.prod(call.size) * call.groups * call.channels * call.features
+    if products < LEAST_PRODUCTS:
+        return f"slower below {LEAST_PRODUCTS} multiply-adds"
+    return None
+
+
+def uneven(call: Call, first: Any, second: Any) -> str | None:
+    """Chunks of one small example each, of which the steps of the loop take most of the time."""
+    examples, example = call.image[0], math.prod(call.image[1:]) * first.dtype.itemsize
+    if chunks.length(examples, example) * example < LEAST_CHUNK and examples > 1:
+        return f"slower where {examples} examples don't divide into chunks of {LEAST_CHUNK} bytes"
+    return None
+
+
+def memory(together: Callable[[Call], int]) -> Rule:
+    """The copies of `rows` within four times operands and result, for filters of 3x3 or so.
+
+    Args:
+      together: `together(call)`: how many taps' pixels are copied side by side.
+    """
+
+    def reason(call, first, second):
+        n, *image = call.image
+        one = math.prod(image), math.prod(call.output) * call.groups * call.channels
+        length = chunks.length(n, (one[0] + one[1]) * first.dtype.itemsize)
+        copies = length * together(call) * (one[0] + one[1])
+        result = math.prod(call.output) * call.groups * call.features
+        if copies > 3.5 * n * (one[0] + result):
+            return "more memory than four times the operands and the result"
+        return None
+
+    return reason
+
+
+def side_by_side(call: Call) -> int:
+    """The taps whose pixels the filter gradient of `rows` copies."""
+    return math.prod(call.size[-rows.together(call.size, call.channels) :])
+
+
+def rows_pay(call: Call, *_: Any) -> str | None:
+    """`rows` forward and in input gradients."""
+    if call.groups > 1:
+        # g32_28x256 fwd 0.46, dx 0.42; g4_28x128 fwd 0.48. Fewer channels were not measured.
+        few = min(call.channels, call.features) < 8
+        return "slower where a group has less than 8 channels" if few else None
+    if set(call.input_dilation) != {1}:
+        # c3s2_56x64 dx 0.74; patch4s4 dx 1.5, whose phases have one tap each; stem7s2 dx 4.7,
+        # with three features.
+        if _one_tap_each(call):
+            return "slower where each phase has one tap"
+        return "slower for few features" if call.features < FEW_FEATURES else None
+    # c3_7x512 fwd 0.80, dx 0.76; c3_14x256 fwd 1.16.
+    if math.prod(call.output) > 49 or call.channels < 512 or call.taps == 1:
+        return "slower for dense convolutions but those of many channels on few pixels"
+    return None
+
+
+def filter_rows_pay(call: Call, first: Any, second: Any) -> str | None:
+    """`rows` in filter gradients."""
+    # c3_56x64 0.53, c3_28x128 0.44, c3_14x256 0.81, c3_7x512 0.89, c3s2_56x64 0.26, stem7s2 0.63,
+    # patch4s4 0.34, c1_56_64_256 0.07, c1_14_1024_256 0.33, c5_28_1_32 0.67, conv1d 0.80,
+    # dil2_28x128 0.37, tc4s2 0.86, tc2s2 0.54, g32_28x256 0.003, g4_28x128 0.02, rs2_32x16 0.81.
+    # r_32x16 1.33, r_16x32 1.07 and r_8x64 1.32 have 2.4 million multiply-adds per example.
+    products = math.prod(call.output) * call.taps * call.channels * call.features
+    plain = call.groups == 1 and call.taps > 1 and set(call.stride) == {1}
+    if plain and call.channels >= 16 and products < LEAST_OF_AN_EXAMPLE:
+        return f"slower below {LEAST_OF_AN_EXAMPLE} multiply-adds for each example"
+    # c3_128x64 1.08: an example of 4 MiB is no chunk that stays in the cache.
+    if plain and math.prod(call.image[1:]) * first.dtype.itemsize > chunks.BYTES:
+        return f"slower where an example has more than {chunks.BYTES} bytes"
+    return None
+
+
+def phases_pay(call: Call, *_: Any) -> str | None:
+    """Convolutions with zeros between the pixels, most of them input gradients."""
+    # stem7s2 dx 0.46. With more features its sums are less exact than twice XLA's (c3s2_56x64).
+    if set(call.input_dilation) == {1}:
+        return "the same as XLA's without input_dilation (the stride of an input gradient)"
+    if call.groups > 1 or call.features > MOST_FEATURES:
+        return f"less exact for groups, or more than {MOST_FEATURES} features"
+    return "slower where each phase has one tap" if _one_tap_each(call) else None
+
+
+def _one_tap_each(call):
+    pairs = zip(call.size, call.input_dilation, strict=True)
+    return all(taps <= between for taps, between in pairs)
+
+
+def planes_pay(call: Call, *_: Any) -> str | None:
+    """All three directions."""
+    # conv3d fwd 0.24, dx 0.24, dw 0.25.
+    image = math.prod(call.image) * call.size[0]
+    spread = image * call.input_dilation[0] // call.stride[0]
+    if call.size[0] == 1 or call.channels > 64:
+        return "slower for one tap along the first axis, or more than 64 channels"
+    pixels = call.image[0] * math.prod(call.output)
+    if spread > 3 * (math.prod(call.image) + pixels * call.features):
+        return "more memory than three times the operands and the result"
+    return None
+
+
+def winograd_pays(call: Call, *_: Any) -> str | None:
+    """All three directions."""
+    # c3_56x64 fwd 0.78, dx 0.85, dw 0.29; c3_28x128 0.66, 0.65, 0.27; c3_14x256 0.69, 0.66, 0.60.
+    # With 512 channels its error is more than twice that of XLA's convolution.
+    least, most = 64, 256
+    if min(call.channels, call.features) < least:
+        return f"slower below {least} channels or features"
+    if max(call.channels, call.features) > most:
+        return f"less exact above {most} channels or features"
+    return None
