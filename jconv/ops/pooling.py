@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jconv.algorithms import pool_adjoint
 from jconv.ops.dtypes import MOST_INT32
 from jconv.window import Window, per_axis
 
@@ -131,29 +132,48 @@ def taps(window):
 
 
 def pixels(x, tap, window, fill):
-    """What one tap of every window reads, N P Q C."""
-    if 0 in window.output:
-        return jnp.zeros((x.shape[0], *window.output, x.shape[-1]), x.dtype)
-    x = lax.pad(x, fill, [(0, 0, 0), *((lo, hi, 0) for lo, hi in window.pads), (0, 0, 0)])
-    start = [r * d for r, d in zip(tap, window.dilation, strict=True)]
-    stop = [
-        a + (p - 1) * s + 1 for a, p, s in zip(start, window.output, window.stride, strict=True)
-    ]
-    return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *window.stride, 1))
+    """What one tap of every window reads, N P Q C; `fill` where that is padding."""
+    windows, read = reach(tap, window)
+    return at_windows(part(x, read, window.stride), windows, window, fill)
 
 
-def unpixels(y, tap, window):
-    """The adjoint of `pixels`: each value at the pixel that the tap reads, N H W C."""
-    if 0 in window.output:
-        return jnp.zeros((y.shape[0], *window.input, y.shape[-1]), y.dtype)
+def reach(tap, window):
+    """The windows whose tap reads a pixel of the image, and the pixels: (first, stop) per axis.
+
+    Padding goes round what is computed of the pixels, not round x: a padded x, shared by several
+    taps, XLA stores, which took as long as all the rest (3x3 windows at stride 2, 112x112x64).
+    """
+    windows, read = [], []
     axes = zip(
         tap, window.input, window.output, window.stride, window.dilation, window.pads, strict=True
     )
-    pads = []
     for r, n, p, s, d, (lo, _) in axes:
-        before = r * d - lo
-        pads.append((before, n - before - (p - 1) * s - 1, s - 1))
-    return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+        start = r * d - lo  # what the first window reads, be it in the image or not
+        first = min(max(0, -(start // s)), p)
+        stop = max(first, min(p, (n - 1 - start) // s + 1))
+        windows.append((first, stop))
+        read.append((first * s + start, (stop - 1) * s + start + 1) if first < stop else (0, 0))
+    return windows, read
+
+
+def part(a, ends, stride=None):
+    """a (N, *spatial, C) from the first entry up to the one before `stop` on each spatial axis."""
+    start, stop = zip(*ends, strict=True)
+    steps = None if stride is None else (1, *stride, 1)
+    return lax.slice(a, (0, *start, 0), (a.shape[0], *stop, a.shape[-1]), steps)
+
+
+def at_windows(a, windows, window, fill):
+    """N P Q C: a where the windows are that it belongs to, and `fill` at the others."""
+    edges = ((first, p - stop, 0) for (first, stop), p in zip(windows, window.output, strict=True))
+    return lax.pad(a, jnp.asarray(fill, a.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+
+
+def at_pixels(a, read, window):
+    """N H W C: a at the pixels that it belongs to, as `reach` has them, and 0 at the others."""
+    axes = zip(read, window.input, window.stride, strict=True)
+    edges = ((start, n - stop, s - 1) for (start, stop), n, s in axes)
+    return lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
 
 
 def position(tap, window):
@@ -178,24 +198,34 @@ def tap_at(position, window):
     return jnp.where(position < math.prod(window.input), tap, 0)
 
 
-def first_inside(window):
-    """The first tap of each window that reads a pixel of the image, 0 where none does: 1 P Q 1."""
-    axes = len(window.size)
-    tap = np.zeros((1,) * (axes + 2), np.int64)
-    for axis, (n, size, p) in enumerate(zip(window.input, window.size, window.output, strict=True)):
-        start = np.arange(p)[:, None] * window.stride[axis] - window.pads[axis][0]
-        pixel = start + np.arange(size) * window.dilation[axis]
-        first = np.argmax((pixel >= 0) & (pixel < n), axis=1)
-        tap = tap * size + first.reshape([p if a == axis + 1 else 1 for a in range(axes + 2)])
-    return tap
-
-
 def _window_start(axis, shape, window):
     """The first pixel of each window along a spatial axis."""
     return (
         lax.broadcasted_iota(jnp.int32, shape, axis + 1) * window.stride[axis]
         - window.pads[axis][0]
     )
+
+
+def more_taps_than(window, most):
+    """Why a body with a term for each tap can't take the windows, or None."""
+    count = math.prod(window.size)
+    too_many = f"only windows of at most {most} pixels, got {count}" if count > most else None
+    return symbolic(window) or too_many
+
+
+def more_windows_than(window, most):
+    """Why a body with a term for each window that holds a pixel can't take them, or None."""
+    if reason := symbolic(window):
+        return reason
+    count = pool_adjoint.terms(window)
+    return f"only where at most {most} windows hold a pixel, got {count}" if count > most else None
+
+
+def symbolic(window):
+    """Why a body that compares the sizes can't take the windows, or None."""
+    sizes = (*window.input, *itertools.chain.from_iterable(window.pads))
+    known = all(isinstance(n, int) for n in sizes)
+    return None if known else "not for symbolic sizes"
 
 
 def xla_window(window):

@@ -28,26 +28,39 @@ from jax.interpreters import ad
 
 from jconv.core import Implementation, Operation, linear
 from jconv.ops.dtypes import at_least_float32
-from jconv.ops.pooling import fold, least, pixels, taps, transposed_by, unpixels
+from jconv.ops.pooling import (
+    at_pixels,
+    at_windows,
+    fold,
+    least,
+    part,
+    reach,
+    taps,
+    transposed_by,
+)
 from jconv.ops.winner import largest, too_many_taps
 
 
 def _take_equal_shifted(t, x, y, *, window, dtype):
     t = t.astype(at_least_float32(t.dtype))
-    terms = (
-        _where_equal(pixels(x, tap, window, least(x.dtype)), y, pixels(t, tap, window, _zero(t)))
-        for tap in taps(window)
-    )
-    return functools.reduce(jnp.add, terms).astype(dtype)
+
+    def term(tap):
+        windows, read = reach(tap, window)
+        pixel, tangent = (part(a, read, window.stride) for a in (x, t))
+        return at_windows(_where_equal(pixel, part(y, windows), tangent), windows, window, 0)
+
+    return functools.reduce(jnp.add, map(term, taps(window))).astype(dtype)
 
 
 def _put_equal_shifted(dy, x, y, *, window, dtype):
     dy = dy.astype(at_least_float32(dy.dtype))
-    terms = (
-        unpixels(_where_equal(pixels(x, tap, window, least(x.dtype)), y, dy), tap, window)
-        for tap in taps(window)
-    )
-    return functools.reduce(jnp.add, terms).astype(dtype)
+
+    def term(tap):
+        windows, read = reach(tap, window)
+        pixel = part(x, read, window.stride)
+        return at_pixels(_where_equal(pixel, *(part(a, windows) for a in (y, dy))), read, window)
+
+    return functools.reduce(jnp.add, map(term, taps(window))).astype(dtype)
 
 
 # The same, in a loop over the taps: a program whose size does not grow with the window.

@@ -25,6 +25,8 @@ from .pool import max_pool_argmax_unsupported as max_pool_argmax_unsupported
 from .pool import max_pool_unsupported as max_pool_unsupported
 from .pool import pool_put as pool_put
 from .pool import pool_put_unsupported as pool_put_unsupported
+from .pool import pool_take as pool_take
+from .pool import pool_take_unsupported as pool_take_unsupported
 from .pool import window_spread as window_spread
 from .pool import window_spread_unsupported as window_spread_unsupported
 from .pool import window_sum as window_sum

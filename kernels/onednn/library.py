@@ -22,6 +22,7 @@ TARGETS = (
     "conv_input_grad",
     "conv_filter_grad",
     "max_pool",
+    "pool_take",
     "pool_put",
     "window_sum",
     "window_spread",

@@ -13,36 +13,59 @@ constexpr int kMostPoolAxes = 3;
 // reads, and the tap of the window by which it does.
 struct Axis {
   struct Entry {
-    int64_t source, tap;
+    int64_t source, tap;  // times what one of them is worth in memory, and in the whole window
+    float count;          // in the adjoints: pixels of the source that count
   };
-  int64_t targets = 1, sources = 1, taps = 1;
+  int64_t targets = 1;
   std::vector<int64_t> begin;  // of each target's entries
   std::vector<Entry> entries;
+  std::vector<float> count;  // of each target's pixels, where targets are windows
 
-  // The pairs (output p, pixel i) with i = p * stride + tap * dilation - lo.
-  Axis() = default;
-
-  Axis(int64_t pixels, int64_t outputs, int64_t taps, int64_t stride, int64_t dilation, int64_t lo,
-       bool adjoint)
-      : targets(adjoint ? pixels : outputs), sources(adjoint ? outputs : pixels), taps(taps) {
-    for (int64_t target = 0; target < targets; ++target) {
-      begin.push_back(static_cast<int64_t>(entries.size()));
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        const int64_t shift = tap * dilation - lo;
-        const int64_t source = adjoint ? (target - shift) / stride : target * stride + shift;
-        const bool meets = !adjoint || (target >= shift && (target - shift) % stride == 0);
-        if (meets && source >= 0 && source < sources) entries.push_back({source, tap});
-      }
-    }
-    begin.push_back(static_cast<int64_t>(entries.size()));
-  }
+  bool reads(int64_t target) const { return begin[target] < begin[target + 1]; }
 };
 
 using Axes = std::array<Axis, kMostPoolAxes>;
 
+// One axis of a call. The pairs are (output p, pixel i) with i = p * stride + tap * dilation - lo.
+struct AxisOfCall {
+  int64_t pixels = 1, outputs = 1, taps = 1, stride = 1, dilation = 1, lo = 0;
+  int64_t counted_lo = 0, counted_hi = 0;  // padding that counts as pixels
+  bool counted = false;                    // whether pixels are counted: else all counts are 1
+
+  // How many pixels of window p count, at least 1: a window without any has the sum 0.
+  float Count(int64_t p) const {
+    if (!counted) return 1.0f;
+    const int64_t start = p * stride - lo;
+    const int64_t end = std::min(start + taps, pixels + counted_hi);
+    return static_cast<float>(std::max<int64_t>(1, end - std::max(start, -counted_lo)));
+  }
+
+  // `source_size`: numbers from one source to the next; `tap_size`: taps from one to the next.
+  Axis Of(bool adjoint, int64_t source_size, int64_t tap_size) const {
+    Axis axis;
+    axis.targets = adjoint ? pixels : outputs;
+    const int64_t sources = adjoint ? outputs : pixels;
+    for (int64_t target = 0; target < axis.targets; ++target) {
+      axis.begin.push_back(static_cast<int64_t>(axis.entries.size()));
+      axis.count.push_back(adjoint ? 1.0f : Count(target));
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        const int64_t shift = tap * dilation - lo;
+        const int64_t source = adjoint ? (target - shift) / stride : target * stride + shift;
+        const bool meets = !adjoint || (target >= shift && (target - shift) % stride == 0);
+        if (!meets || source < 0 || source >= sources) continue;
+        axis.entries.push_back(
+            {source * source_size, tap * tap_size, adjoint ? Count(source) : 1.0f});
+      }
+    }
+    axis.begin.push_back(static_cast<int64_t>(axis.entries.size()));
+    return axis;
+  }
+};
+
 // The static side of a call: shapes as XLA holds them, and the window.
 struct Pooling {
   Dims x, y, size, stride, dilation, pads;  // x: the image; pads: lo and hi of each axis in turn
+  Dims counted;  // padding that counts as pixels, as `pads`; empty: nothing is counted
 
   // Refuses shapes and attributes that don't fit each other.
   void Check() const {
@@ -51,6 +74,8 @@ struct Pooling {
     Require(y.size() == rank && axes == rank - 2 && stride.size() == axes &&
                 dilation.size() == axes && pads.size() == 2 * axes,
             "window, stride, dilation and pads must have entries for each spatial axis");
+    Require(counted.empty() || counted.size() == 2 * axes,
+            "counted must have entries for each spatial axis, or none");
     Require(x[0] == y[0] && x.back() == y.back(), "x and y must have the same N and C");
     for (size_t i = 0; i < axes; ++i) {
       Require(size[i] >= 1 && stride[i] >= 1 && dilation[i] >= 1,
@@ -63,16 +88,27 @@ struct Pooling {
 
   // Missing axes come first, with one pixel each.
   Axes AxesOf(bool adjoint) const {
-    std::array<int64_t, kMostPoolAxes> n{1, 1, 1}, p{1, 1, 1}, r{1, 1, 1}, s{1, 1, 1}, d{1, 1, 1},
-        lo{0, 0, 0};
+    std::array<AxisOfCall, kMostPoolAxes> calls;
     const size_t skip = kMostPoolAxes - size.size();
     for (size_t i = 0; i < size.size(); ++i) {
-      n[skip + i] = x[i + 1], p[skip + i] = y[i + 1], r[skip + i] = size[i];
-      s[skip + i] = stride[i], d[skip + i] = dilation[i], lo[skip + i] = pads[2 * i];
+      calls[skip + i] = {x[i + 1], y[i + 1], size[i], stride[i], dilation[i], pads[2 * i]};
+      if (counted.empty()) continue;
+      calls[skip + i].counted_lo = counted[2 * i];
+      calls[skip + i].counted_hi = counted[2 * i + 1];
+      calls[skip + i].counted = true;
     }
-    const auto axis = [&](int i) { return Axis(n[i], p[i], r[i], s[i], d[i], lo[i], adjoint); };
-    return {axis(0), axis(1), axis(2)};
+    Axes axes;
+    int64_t source_size = x.back(), tap_size = 1;
+    for (int i = kMostPoolAxes - 1; i >= 0; --i) {
+      axes[i] = calls[i].Of(adjoint, source_size, tap_size);
+      source_size *= adjoint ? calls[i].outputs : calls[i].pixels;
+      tap_size *= calls[i].taps;
+    }
+    return axes;
   }
+
+  // Numbers of an image, or of its windows.
+  static int64_t Numbers(const Dims& array) { return Product(array) / array[0]; }
 
   std::string Text() const {
     return "image " + jconv::Text(x) + ", windows " + jconv::Text(y) + ", window " +

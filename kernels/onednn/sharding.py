@@ -60,19 +60,27 @@ def max_pool_argmax(x, *, window):
     return _run(pool.max_pool_argmax, (image,), (output, output), ("n", "c"), x, window=window)
 
 
+def pool_take(x, tap, *, window, dtype):
+    """As `pool.pool_take`: split over N and C."""
+    image, output = _pool_letters(window)
+    return _run(pool.pool_take, (image, output), (output,), ("n", "c"), x, tap,
+                window=window, dtype=dtype)  # fmt: skip
+
+
 def pool_put(dy, tap, *, window, dtype):
     """As `pool.pool_put`: split over N and C."""
     return _pool(pool.pool_put, dy, tap, adjoint=True, window=window, dtype=dtype)
 
 
-def window_sum(x, *, window, dtype):
+def window_sum(x, *, window, dtype, divisor=None):
     """As `pool.window_sum`: split over N and C."""
-    return _pool(pool.window_sum, x, window=window, dtype=dtype)
+    return _pool(pool.window_sum, x, window=window, dtype=dtype, divisor=divisor)
 
 
-def window_spread(dy, *, window, dtype):
+def window_spread(dy, *, window, dtype, divisor=None):
     """As `pool.window_spread`: split over N and C."""
-    return _pool(pool.window_spread, dy, adjoint=True, window=window, dtype=dtype)
+    static = {"window": window, "dtype": dtype, "divisor": divisor}
+    return _pool(pool.window_spread, dy, adjoint=True, **static)
 
 
 def _letters(window):

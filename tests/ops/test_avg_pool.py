@@ -70,6 +70,20 @@ def test_gradient_is_the_adjoint(case, divisor, key):
     assert_close(jax.jit(vjp)(dy)[0], expected, terms=2 * terms_of(case))
 
 
+@pytest.mark.parametrize("name", ["overlapping", "ceil_mode_overlapping", "pixels_never_read"])
+def test_bodies_agree(name, key):
+    """The table's choice, which has a term for each tap, and XLA's reduce_window."""
+    case, x = CASES[name], jax.random.normal(key, CASES[name].x)
+
+    def run(implementation):
+        f = functools.partial(jconv.avg_pool, **case.options, count_include_pad=False)
+        y, vjp = jax.vjp(functools.partial(f, implementation=implementation), x)
+        return y, vjp(jnp.cos(y))[0]
+
+    for shifted, direct in zip(run("shifted"), run("direct"), strict=True):
+        assert_close(shifted, np.asarray(direct, np.float64), terms=2 * terms_of(case))
+
+
 @pytest.mark.parametrize("name", ["overlapping", "ceil_mode_overlapping", "one_axis"])
 def test_derivatives(name, x64):
     # Linear: a step of 1 has no truncation error.

@@ -12,6 +12,7 @@ from jax import lax
 from jax.test_util import check_grads
 
 import jconv
+from tests.kernels.onednn.calls import needs_onednn
 from tests.ops.pool_cases import CASES as PLAIN_CASES
 from tests.ops.pool_cases import Case
 from tests.oracles import pool as oracle
@@ -211,11 +212,33 @@ def test_the_chosen_implementation_ran():
     names = {(c.op, c.implementation) for c in explain(small)}
     assert {("max_pool_argmax", "shifted"), ("pool_put", "shifted")} <= names
     choices = {c.op: c for c in explain(large)}
-    assert choices["pool_put"].implementation == "direct"
+    assert choices["pool_put"].implementation == "shifted"  # a pixel is in 25 windows
     reason = ("shifted", "only windows of at most 64 pixels, got 81")
     assert reason in choices["max_pool_argmax"].rejected
     with pytest.raises(NotImplementedError, match=r"^max_pool: .*'shifted' .* 64 pixels, got 81"):
         jconv.max_pool(large.image(np.float32), **large.options, implementation="shifted")
+
+
+def test_large_windows_side_by_side_are_reduced():
+    x = jnp.zeros((1, 14, 14, 1))
+    (choice,) = jconv.explain_choice(lambda x: jconv.max_pool(x, 7), x)
+    assert choice.implementation == "direct"
+    assert ("shifted", "only windows of at most 36 pixels side by side, got 49") in choice.rejected
+    (choice,) = jconv.explain_choice(lambda x: jconv.max_pool(x, 7, stride=4), x)
+    assert choice.implementation == "shifted"
+
+
+@needs_onednn
+def test_a_name_reaches_the_gradient_and_its_derivatives():
+    """Through `take`, whose transpose the gradient is."""
+    x = jnp.ones((1, 4, 4, 32))
+
+    def loss(x):
+        return (jconv.max_pool(x, 2, implementation="onednn") ** 2).sum()
+
+    choices = jconv.explain_choice(jax.grad(lambda x: jax.grad(loss)(x).sum()), x)
+    ran = {c.op: c.implementation for c in choices}
+    assert ran == dict.fromkeys(("max_pool_argmax", "pool_take", "pool_put"), "onednn")
 
 
 def test_lax_leaves_jax_lax_s_own_operation():

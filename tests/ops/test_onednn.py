@@ -17,8 +17,8 @@ X, W = (4, 9, 8, 16), (3, 3, 8, 32)
 CASES = {
     "conv": (functools.partial(jconv.conv, groups=2, stride=2), (X, W)),
     "conv_transpose": (functools.partial(jconv.conv_transpose, stride=2), (X, (3, 2, 4, 16))),
-    "max_pool": (functools.partial(jconv.max_pool, window=3, stride=2), (X,)),
-    "avg_pool": (functools.partial(jconv.avg_pool, window=2), (X,)),
+    "max_pool": (functools.partial(jconv.max_pool, window=3, stride=2), ((4, 9, 8, 32),)),
+    "avg_pool": (functools.partial(jconv.avg_pool, window=2), ((4, 9, 8, 32),)),
 }
 each = pytest.mark.parametrize("name", CASES)
 

@@ -58,7 +58,6 @@ def same(actual, expected):
 @each_dtype
 def test_max_pool_and_its_tap(case, dtype, key):
     x, window = image(case, key, dtype), window_of(case)
-    assert onednn.max_pool_argmax_unsupported(jax.typeof(x), window=window) is None
     y, tap = jax.jit(functools.partial(onednn.max_pool_argmax, window=window))(x)
     expected = winner.largest_and_tap.table[-1].body(x, window=window)
     same(y, expected[0])
@@ -82,7 +81,6 @@ def test_put(case, dtype, key):
     _, tap = winner.largest_and_tap.table[-1].body(image(case, key, "float32"), window=window)
     dy = jax.random.normal(key, tap.shape).astype(dtype)
     static = {"window": window, "dtype": jnp.dtype(dtype)}
-    assert onednn.pool_put_unsupported(jax.typeof(dy), jax.typeof(tap), **static) is None
     dx = jax.jit(functools.partial(onednn.pool_put, **static))(dy, tap)
     wide = dy.astype("float32")
     expected = winner.put.table[-1].body(wide, tap, window=window, dtype=wide.dtype)
@@ -92,15 +90,31 @@ def test_put(case, dtype, key):
 
 @each_case
 @each_dtype
-def test_sum_and_spread(case, dtype, key):
+def test_take(case, dtype, key):
     window, x = window_of(case), jax.random.normal(key, case[0]).astype(dtype)
-    static = {"window": window, "dtype": jnp.dtype("float32")}
-    assert onednn.window_sum_unsupported(jax.typeof(x), **static) is None
+    _, tap = winner.largest_and_tap.table[-1].body(image(case, key, "float32"), window=window)
+    static = {"window": window, "dtype": jnp.dtype(dtype)}
+    y = jax.jit(functools.partial(onednn.pool_take, **static))(x, tap)
+    same(y, winner.take.table[-1].body(x, tap, **static))
+
+
+DIVISORS = {
+    "sum": lambda window: None,
+    "number": lambda window: 3.0,
+    "counted": lambda window: tuple((min(lo, 1), 0) for lo, _ in window.pads),
+}
+
+
+@each_case
+@each_dtype
+@pytest.mark.parametrize("divisor", DIVISORS.values(), ids=DIVISORS)
+def test_sum_and_spread(case, dtype, divisor, key):
+    window, x = window_of(case), jax.random.normal(key, case[0]).astype(dtype)
+    static = {"window": window, "dtype": jnp.dtype("float32"), "divisor": divisor(window)}
     y = jax.jit(functools.partial(onednn.window_sum, **static))(x)
     terms = int(np.prod(window.size))
     assert_close(y, averages.window_sum.table[-1].body(x, **static), terms=terms)
     low = {**static, "dtype": jnp.dtype(dtype)}
-    assert onednn.window_spread_unsupported(jax.typeof(y), **low) is None
     dx = jax.jit(functools.partial(onednn.window_spread, **low))(y)
     assert dx.dtype == dtype
     assert_close(dx, averages.spread.table[-1].body(y, **static), terms=terms)
@@ -120,6 +134,8 @@ def test_vmap(key):
         ((0, 4, 4, 2), "float32", {}, "nothing to compute"),
         ((1, 1, 1, 1, 1, 1), "float32", {}, "only one to three spatial axes, got 4"),
         ((1, 4, 4, 2), "float32", {"input_dilation": 2}, "not with input_dilation, got (2, 2)"),
+        ((1, 4, 4, 31), "float32", {}, "only 32 channels or more, got 31"),
+        ((1, 4, 4, 32), "float32", {}, None),
     ],
 )
 def test_says_why_not(shape, dtype, window, reason):
@@ -132,12 +148,17 @@ def test_says_why_not(shape, dtype, window, reason):
     y = jax.ShapeDtypeStruct((shape[0], *window.output, shape[-1]), dtype)
     assert onednn.window_spread_unsupported(y, **static) == reason
     assert onednn.pool_put_unsupported(y, y, **static) == reason
+    assert onednn.pool_take_unsupported(x, y, **static) == reason
 
 
 def call(name="max_pool", shape=(1, 4, 4, 2), results=((1, 2, 2, 2),), tap=None, **wrong):
     dtypes = wrong.pop("dtypes", ["float32"] * (1 + len(results)))
     given = {"window": (2, 2), "stride": (2, 2), "pads": (0,) * 4, "dilation": (1, 1), **wrong}
-    static = {k: np.array(v, np.int64) for k, v in given.items()}
+    if name in ("window_sum", "window_spread"):
+        given = {"counted": (), "divisor": np.float64(1), **given}
+    static = {
+        k: v if isinstance(v, np.float64) else np.array(v, np.int64) for k, v in given.items()
+    }
     types = [jax.ShapeDtypeStruct(s, d) for s, d in zip(results, dtypes[1:], strict=True)]
     arrays = [jnp.ones(shape, dtypes[0])] + ([] if tap is None else [tap])
     return jax.block_until_ready(jax.ffi.ffi_call(f"jconv_onednn_{name}", types)(*arrays, **static))
@@ -165,8 +186,13 @@ def test_the_call_itself_says_what_is_wrong(wrong, reason):
         call(**wrong)
 
 
-@pytest.mark.parametrize("name", ["window_sum", "window_spread", "pool_put"])
+def test_what_counts_is_said_for_each_axis():
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"window_sum: counted must have entries"):
+        call("window_sum", counted=(0, 0))
+
+
+@pytest.mark.parametrize("name", ["window_sum", "window_spread", "pool_put", "pool_take"])
 def test_the_others_say_it_too(name):
-    tap = jnp.zeros((1, 7, 4, 2), "uint8") if name == "pool_put" else None
+    tap = jnp.zeros((1, 7, 4, 2), "uint8") if name.startswith("pool") else None
     with pytest.raises(jax.errors.JaxRuntimeError, match=f"{name}: y's spatial axes .*; got image"):
         call(name, (1, 7, 4, 2), tap=tap)
