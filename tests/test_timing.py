@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from jconv import timing
 from jconv.timing import Spread, compete, geometric_mean, ratio
 
 
@@ -49,6 +50,15 @@ def test_contenders_take_turns():
     times = compete(contenders, rounds=4, round_seconds=0.5)
     assert [name for name, _ in log[3:]] == list("abcbcacababc")
     assert times == {name: [1.0] * 4 for name in "abc"}
+
+
+def test_a_rest_before_every_turn(monkeypatch):
+    """The threads of who came before may still spin."""
+    log = []
+    monkeypatch.setattr(timing.time, "sleep", lambda seconds: log.append(("rest", seconds)))
+    compete({name: Fake(name, 1.0, log) for name in "ab"}, rounds=2, rest_seconds=0.5)
+    assert [name for name, _ in log[2:]] == ["rest", "a", "rest", "b", "rest", "b", "rest", "a"]
+    assert log[2] == ("rest", 0.5)
 
 
 def test_short_calls_are_repeated():

@@ -30,6 +30,8 @@ from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pad import pad, unpad
 from jconv.window import Padding, PerAxis, Window, resolve_padding, whole
 
+QUANTISED = (jnp.uint8, jnp.int8, jnp.int32)  # x, w and y that may differ
+
 
 def conv(
     x: jax.Array,
@@ -63,7 +65,8 @@ def conv(
       padding_mode: what the padding holds: "zeros" | "reflect" | "replicate" | "circular".
       flip: mirrors the filter in every spatial axis.
       precision: as in jax.lax.
-      preferred_element_type: dtype of the sums and of y; the default is x's.
+      preferred_element_type: dtype of the sums and of y; the default is x's. With int32, uint8 x
+        may have an int8 filter.
       implementation: None takes the table's choice (see `jconv.explain_choice`); a name runs that
         one or raises. The gradients take the same one where they have it.
 
@@ -74,7 +77,7 @@ def conv(
     """
     x, w, b = _arrays(x, w, b)
     groups = whole(groups, "groups", "conv")
-    _check("conv", x, w, b, groups)
+    _check("conv", x, w, b, groups, sums=jnp.dtype(preferred_element_type or x.dtype))
     spatial = x.shape[1:-1]
     window = Window.of(
         spatial, w.shape[:-2], stride=stride, padding=padding, dilation=dilation,
@@ -186,7 +189,7 @@ def _arrays(image, w, b):
     return jnp.asarray(image), jnp.asarray(w), None if b is None else jnp.asarray(b)
 
 
-def _check(op, image, w, b, groups):
+def _check(op, image, w, b, groups, sums=None):
     x, channels, features = ("x", "C", "K") if op == "conv" else ("y", "K", "C")
     if image.ndim < 3 or w.ndim != image.ndim:
         raise ValueError(
@@ -207,7 +210,7 @@ def _check(op, image, w, b, groups):
         )
     if op == "conv_transpose" and image.shape[-1] != k:
         raise ValueError(f"{op}: y has K={image.shape[-1]} but w has K={k}; got {named}")
-    if image.dtype != w.dtype:
+    if image.dtype != w.dtype and (image.dtype, w.dtype, sums) != QUANTISED:
         raise ValueError(
             f"{op}: {x} is {image.dtype} but w is {w.dtype}; cast one to the other; got {named}"
         )

@@ -47,6 +47,7 @@ class Cache {
     return made;
   }
 
+  // How many plans it keeps.
   size_t size() {
     std::lock_guard<std::mutex> lock(mutex_);
     return order_.size();

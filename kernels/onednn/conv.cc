@@ -148,3 +148,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jconv_onednn_conv_filter_grad, FilterGrad, Attribu
 #pragma GCC visibility pop
 
 }  // namespace jconv
+
+// How many convolutions are kept compiled.
+extern "C" __attribute__((visibility("default"))) int64_t jconv_onednn_conv_plans() {
+  return static_cast<int64_t>(jconv::Plans().size());
+}

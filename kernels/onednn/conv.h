@@ -37,6 +37,9 @@ struct ConvSpec {
   Key key() const;
   std::string Text() const;
 
+  // How far a window can move along a spatial axis, pixels; negative where it does not fit.
+  int64_t room(size_t axis) const;
+
   // Refuses shapes and attributes that don't fit each other.
   void Check() const;
 };

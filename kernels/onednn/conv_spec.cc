@@ -11,6 +11,18 @@ constexpr int kMostAxes = 3;  // spatial
 
 bool Known(memory::data_type type) { return type != memory::data_type::undef; }
 
+bool Integer(memory::data_type type) {
+  return type == memory::data_type::s8 || type == memory::data_type::u8;
+}
+
+// Whether the CPU multiplies bytes without rounding: without these instructions oneDNN halves the
+// filter and saturates sums of two products.
+bool ExactBytes() {
+  constexpr int kAvx2Vnni = dnnl_cpu_isa_avx2_vnni & ~dnnl_cpu_isa_avx2;
+  constexpr int kAvx512Vnni = dnnl_cpu_isa_avx512_core_vnni & ~dnnl_cpu_isa_avx512_core;
+  return dnnl_get_effective_cpu_isa() & (kAvx2Vnni | kAvx512Vnni);
+}
+
 void AllAtLeast(int64_t least, const Dims& values, const char* name) {
   for (int64_t value : values) {
     Require(value >= least, std::string(name) + " must be at least " + std::to_string(least));
@@ -68,6 +80,12 @@ std::string ConvSpec::Text() const {
          jconv::Text(dilation) + ", groups " + std::to_string(groups);
 }
 
+int64_t ConvSpec::room(size_t axis) const {
+  const int64_t padded = x[axis + 1] + pads[2 * axis] + pads[2 * axis + 1];
+  if (w[axis] > 1 && dilation[axis] > padded) return -1;  // their product may be beyond int64
+  return padded - (dilation[axis] * (w[axis] - 1) + 1);
+}
+
 void ConvSpec::Check() const {
   const size_t rank = x.size(), axes = stride.size();
   Require(rank >= 3 && rank <= kMostAxes + 2, "x must have one to three spatial axes");
@@ -75,6 +93,12 @@ void ConvSpec::Check() const {
   Require(axes == rank - 2 && dilation.size() == axes && pads.size() == 2 * axes,
           "stride, dilation and pads must have entries for each spatial axis");
   Require(Known(x_type) && Known(w_type) && Known(y_type), "x, w or y has an unknown dtype");
+  if (Integer(x_type)) {
+    Require(kind == ConvKind::kForward, "integers have no gradients");
+    Require(w_type == memory::data_type::s8 && y_type == memory::data_type::s32,
+            "of int8 or uint8 x, w must be int8 and y int32");
+    Require(ExactBytes(), "sums of int8 are not exact on a CPU without VNNI");
+  }
   for (const Dims* dims : {&x, &w, &y}) AllAtLeast(1, *dims, "every axis");
   AllAtLeast(1, stride, "stride");
   AllAtLeast(1, dilation, "dilation");
@@ -82,10 +106,12 @@ void ConvSpec::Check() const {
   Require(groups >= 1 && w.back() % groups == 0, "K must divide by groups");
   Require(x.back() == groups * w[rank - 2], "x must have C = groups times w's channels");
   Require(y.back() == w.back() && y[0] == x[0], "y must be (N, *output, K)");
+  double padded = static_cast<double>(x[0]) * x.back();  // no overflow, whatever the numbers
   for (size_t axis = 0; axis < axes; ++axis) {
-    const int64_t room =
-        x[axis + 1] + pads[2 * axis] + pads[2 * axis + 1] - (dilation[axis] * (w[axis] - 1) + 1);
-    Require(room >= 0 && y[axis + 1] == room / stride[axis] + 1,
+    padded *= static_cast<double>(x[axis + 1]) + pads[2 * axis] + pads[2 * axis + 1];
+    Require(padded <= INT32_MAX, "x with its padding must have fewer than 2**31 elements");
+    const int64_t least = room(axis);
+    Require(least >= 0 && y[axis + 1] == least / stride[axis] + 1,
             "y's spatial axes must be those of the window");
   }
 }

@@ -119,6 +119,7 @@ def _too_new(built: ctypes.CDLL) -> str | None:
 def _register(built: ctypes.CDLL) -> ctypes.CDLL:
     built.jconv_onednn_version.restype = ctypes.c_char_p
     built.jconv_onednn_conv_query.restype = ctypes.c_int64
+    built.jconv_onednn_conv_plans.restype = ctypes.c_int64
     for name in TARGETS:
         handler = jax.ffi.pycapsule(getattr(built, target(name)))
         jax.ffi.register_ffi_target(target(name), handler, platform="cpu")

@@ -30,9 +30,9 @@ void Lines(ffi::ThreadPool& pool, const View& v, const Forward<Number>& f, doubl
   InParts(pool, v.statistics(), parts, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       OnWidest<StandardizeLine<Number>, const Number*, int64_t, float, bool, const float*,
-               const float*, Number*, float*, float*>(
-          f.x + i * n, n, static_cast<float>(epsilon), centre, scale.data(), bias.data(),
-          f.z + i * n, f.mean + i, f.variance + i);
+               const float*, Number*, float*, float*>(f.x + i * n, n, static_cast<float>(epsilon),
+                                                      centre, scale.data(), bias.data(),
+                                                      f.z + i * n, f.mean + i, f.variance + i);
     }
   });
 }
@@ -97,7 +97,7 @@ ffi::Error Standardize(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer sc
     AskForHugePages(*z);
     ForType(x.element_type(), "x", [&](auto type) {
       using Number = decltype(type);
-      Forward<Number> f{Numbers<Number>(x),   Floats(scale, "scale"), Floats(bias, "bias"),
+      Forward<Number> f{Numbers<Number>(x),  Floats(scale, "scale"), Floats(bias, "bias"),
                         Numbers<Number>(*z), Floats(*mean, "mean"),  Floats(*variance, "variance")};
       for (int64_t i = 0; i < v.v; ++i) {
         v.lines() ? Lines<Number>(pool, v, f, epsilon, centre)

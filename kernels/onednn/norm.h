@@ -71,9 +71,8 @@ Number* Numbers(const ffi::AnyBuffer& buffer) {
 template <class F>
 void InParts(ffi::ThreadPool& pool, int64_t n, int64_t parts, const F& f) {
   const int64_t together = (n + parts - 1) / parts;
-  ParallelFor(pool, Threads(pool), (n + together - 1) / together, [&](int64_t part) {
-    f(part * together, std::min(n, (part + 1) * together));
-  });
+  ParallelFor(pool, Threads(pool), (n + together - 1) / together,
+              [&](int64_t part) { f(part * together, std::min(n, (part + 1) * together)); });
 }
 
 // Calls `sum(a, chunk)` for all rows, then `merge(a, b)` for all statistics, then

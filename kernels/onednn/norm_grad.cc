@@ -137,16 +137,11 @@ ffi::Error Grad(ffi::ThreadPool pool, ffi::AnyBuffer dz, ffi::AnyBuffer dmean,
     AskForHugePages(*dx);
     ForType(x.element_type(), "x", [&](auto type) {
       using Number = decltype(type);
-      Backward<Number> g{Numbers<Number>(dz),
-                         Floats(dmean, "dmean"),
-                         Floats(dvariance, "dvariance"),
-                         Numbers<Number>(x),
-                         Floats(scale, "scale"),
-                         Floats(mean, "mean"),
-                         Floats(variance, "variance"),
-                         Numbers<Number>(*dx),
-                         Floats(*dscale, "dscale"),
-                         Floats(*dbias, "dbias")};
+      Backward<Number> g{
+          Numbers<Number>(dz),          Floats(dmean, "dmean"), Floats(dvariance, "dvariance"),
+          Numbers<Number>(x),           Floats(scale, "scale"), Floats(mean, "mean"),
+          Floats(variance, "variance"), Numbers<Number>(*dx),   Floats(*dscale, "dscale"),
+          Floats(*dbias, "dbias")};
       const auto lines = v.pr > 1 ? GradLines<Number, true> : GradLines<Number, false>;
       const auto run = v.lines() ? lines : GradColumns<Number>;
       for (int64_t i = 0; i < v.v; ++i) {

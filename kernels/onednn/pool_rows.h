@@ -30,7 +30,8 @@ struct Target {
           // Keeps GCC from "unroll and jam": two sources at once, but one channel after the other.
           asm volatile("");
           const auto& e = w_axis.entries[k];
-          f(row + e.source, static_cast<int32_t>(a.tap + b.tap + e.tap), a.count * b.count * e.count);
+          f(row + e.source, static_cast<int32_t>(a.tap + b.tap + e.tap),
+            a.count * b.count * e.count);
         }
       }
     }

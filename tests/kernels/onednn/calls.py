@@ -29,6 +29,9 @@ MORE = {
     "depthwise_wide": Case(x=(2, 6, 5, 32), k=32, groups=32, window=(3, 3)),
     "depthwise_multiplier": Case(x=(1, 6, 5, 16), k=48, groups=16, window=(3, 3), stride=2),
     "one_axis_dilated": Case(x=(2, 14, 6), window=(4,), k=6, groups=6, dilation=2),
+    "one_axis_depthwise": Case(
+        x=(2, 40, 32), window=(5,), k=32, groups=32, stride=2, padding=((3, 1),)
+    ),
     "three_axes_grouped": Case(
         x=(1, 4, 5, 6, 4), window=(2, 3, 2), k=6, groups=2, stride=2, dilation=(1, 2, 1)
     ),

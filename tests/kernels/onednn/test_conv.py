@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jconv_kernels import onednn
+from jconv_kernels.onednn import conv
 
 from tests.kernels.onednn.calls import (
     MORE,
@@ -32,8 +33,6 @@ WIDE = Case(x=(2, 6, 5, 16), window=(3, 3), k=24, stride=(2, 1))
 
 def check(case, key, dtype):
     for name, call in calls(case, key, dtype).items():
-        if dtype == "bfloat16" and call.refused:
-            pytest.skip(f"{name}: {call.refused}")
         assert call.refused is None, name
         result = jax.jit(call.run)(*call.operands)
         assert result.dtype == dtype
@@ -45,10 +44,49 @@ def test_matches_definition(case, key):
     check(case, key, "float32")
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @each_of({"depthwise": CASES["depthwise"], **MORE}, "depthwise", "blocks_of_channels")
-def test_matches_definition_in_bfloat16(case, key):
-    """Where this CPU computes it."""
-    check(case, key, "bfloat16")
+def test_matches_definition_in_16_bits(case, dtype, key):
+    """Where this CPU has no code for them, in float32."""
+    check(case, key, dtype)
+
+
+HOSTILE = {
+    "dilation_of_millions": Case(
+        x=(1, 5, 4), window=(2,), k=4, dilation=10**6, padding=((10**6, 0),)
+    ),
+    "pads_of_millions": Case(
+        x=(1, 5, 1), window=(2,), k=3, dilation=10**8, padding=((10**8, 10**8),), stride=10**7
+    ),
+    "stride_beyond_int32": Case(
+        x=(1, 5, 6, 16), window=(3, 3), k=16, stride=(2**31, 2**40), padding=0
+    ),
+    "stride_beyond_the_image": Case(
+        x=(1, 5, 6, 16), window=(3, 3), k=16, stride=1000, groups=16, padding=1
+    ),
+    "pads_beyond_the_image": Case(x=(2, 5, 6, 16), window=(3, 3), k=16, padding=100, stride=11),
+    "depthwise_in_pads": Case(
+        x=(2, 5, 6, 16), window=(3, 3), k=16, groups=16, padding=100, stride=11
+    ),
+    "window_beyond_the_image": Case(x=(1, 2, 2, 3), window=(20, 20), k=4, padding=20),
+    "three_axes_of_pads": Case(x=(1, 2, 2, 2, 4), window=(2, 2, 2), k=4, padding=9, stride=6),
+}
+
+
+@each_of(HOSTILE, "dilation_of_millions", "stride_beyond_int32")
+def test_hostile_shapes(case, key):
+    check(case, key, "float32")
+
+
+@pytest.mark.parametrize("kind", [conv.FORWARD, conv.INPUT_GRAD, conv.FILTER_GRAD])
+def test_one_axis_runs_on_the_code_for_depthwise(kind):
+    """As one axis it would take oneDNN's code for groups of 16 channels."""
+    x, w, dy = (
+        jax.ShapeDtypeStruct(shape, "float32") for shape in ((2, 100, 64), (9, 1, 64), (2, 100, 64))
+    )
+    window = window_of(Case(x=x.shape, window=(9,), k=64, groups=64))
+    _, implementation = conv._ask(kind, x, w, dy, window)
+    assert implementation.startswith(("jit_dw:", "brdgmm_dw:", "brgemm_dw:"))
 
 
 @pytest.mark.slow  # every case once more, in a process of its own
@@ -95,6 +133,22 @@ def test_operands_of_two_dtypes_and_a_wider_result(key):
     y = onednn.conv_forward(low, w, **static)
     assert y.dtype == "float32"
     assert_close(y, case.expected(low, w), terms=case.terms)
+
+
+def test_inside_scan_the_same_code_runs():
+    """Stock JAX's filter gradient is 32 to 45 times slower there."""
+    w, dys = jnp.ones(WIDE.w), jnp.ones((4, 2, 3, 5, 24))
+    static = static_of(WIDE, "float32")
+
+    def step(w, dy):
+        return w - onednn.conv_filter_grad(jnp.ones(WIDE.x), dy, **static), None
+
+    compiled = jax.jit(lambda w, dys: lax.scan(step, w, dys)[0]).lower(w, dys).compile()
+    bodies = [part for part in compiled.as_text().split("\n\n") if "jconv_onednn" in part]
+    assert len(bodies) == 1
+    assert "jconv_onednn_conv_filter_grad" in bodies[0]
+    assert "while(" not in bodies[0]  # it is the loop's body, not what is around it
+    assert "while(" in compiled.as_text()
 
 
 def test_inside_scan_and_jit(key):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jconv_kernels import onednn
 from jconv_kernels.onednn import conv
 
@@ -51,6 +52,10 @@ def replaced(**fields):
             {"precision": lax.DotAlgorithmPreset.F32_F32_F32},
             "the sums' algorithm can't be chosen, got precision=F32_F32_F32",
         ),
+        (
+            {"window": replaced(pads=((2**30, 0), (0, 1)), stride=(2**20, 1))},
+            "x with its padding must have fewer than 2**31 elements",
+        ),
         ({"x": (2, 5, 6, 8)}, "x must have C = groups times w's channels"),
     ],
 )
@@ -68,6 +73,15 @@ def test_the_gradients_refuse_alike():
         arrays = [jax.ShapeDtypeStruct(shape, "float32") for shape in operands]
         static = {**static_of(CASE, "float32"), "window": window}
         assert refuses(*arrays, **static) == "not with input_dilation, got (2, 1)"
+
+
+def test_explicit_axes():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Explicit,))
+    x = jax.device_put(jnp.zeros(CASE.x), NamedSharding(mesh, PartitionSpec("d")))
+    reason = onednn.conv_forward_unsupported(
+        *map(jax.typeof, (x, jnp.zeros(CASE.w))), **static_of(CASE, "float32")
+    )
+    assert reason == "not where axes of the mesh are explicit: use jax.shard_map there"
 
 
 def test_symbolic_sizes():
@@ -120,6 +134,12 @@ def call(name="conv", shapes=None, *, dtype="float32", results=None, **attribute
         ({"groups": 4}, "K must divide by groups"),
         ({"groups": 0}, "K must divide by groups"),
         ({"groups": 2}, "x must have C = groups times w's channels"),
+        (
+            {"pads": (2**62, 2**62, 0, 1)},
+            r"x with its padding must have fewer than 2\*\*31 elements",
+        ),
+        ({"dilation": (2**62, 1)}, "y's spatial axes must be those of the window"),
+        ({"dtype": "int8"}, "of int8 or uint8 x, w must be int8 and y int32"),
         ({"results": (3, 5, 6, 6)}, r"y must be \(N, \*output, K\)"),
         ({"results": (2, 5, 7, 6)}, "y's spatial axes must be those of the window"),
         ({"bias": True}, "takes bias and residual as its attributes say"),
