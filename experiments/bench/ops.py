@@ -1,6 +1,6 @@
 """Operations of jconv against stock JAX and PyTorch: the rows behind docs/benchmarks_cpu.md.
 
-    python experiments/bench/ops.py [--ops depthwise maxpool2] [--more] [--rounds 7]
+    python experiments/bench/ops.py [--ops depthwise maxpool2] [--more] [--rounds 7] [--no-others]
 
 Writes results/<device>/<operation>.jsonl beside this script, each pass of a case when it is done:
 a newer measurement takes the place of the older one of the same machine and setting. It takes some
@@ -22,6 +22,7 @@ def main(
     ops: tuple[str, ...] = (),
     more: bool = False,
     rounds: int = 7,
+    others: bool = True,
     torch_python: Path | None = None,
     results: Path = RESULTS,
 ) -> None:
@@ -31,6 +32,7 @@ def main(
       ops: names of cases, families or operations; none for the whole suite.
       more: the sizes beside the suite too.
       rounds: how often the contenders take turns.
+      others: times jconv's other implementations too; without them it takes a third as long.
       torch_python: an interpreter with PyTorch; the default is .torch/bin/python, if it is there.
       results: the folder that the rows go to.
     """
@@ -38,7 +40,7 @@ def main(
     with bench.torch_peer(torch_python) as peer:
         if peer is None:
             print(f"no PyTorch: {bench.TORCH_PYTHON} is absent", flush=True)
-        for rows in bench.sweep(names, rounds=rounds, peer=peer):
+        for rows in bench.sweep(names, rounds=rounds, others=others, peer=peer):
             op, device = bench.CASES[rows[0].case].op, rows[0].session.device
             bench.write_rows(results / device / f"{op}.jsonl", rows)
             print(bench.one_line(rows), flush=True)

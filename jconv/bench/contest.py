@@ -45,10 +45,11 @@ def measure(
     session: Session,
     *,
     rounds: int = ROUNDS,
+    others: bool = True,
     peer: Peer | None = None,
 ) -> list[Row]:
-    """The rows of all contenders: jconv by its own choice, by each other implementation, stock JAX,
-    and PyTorch if there is a peer.
+    """The rows of all contenders: jconv by its own choice, with `others` by each other
+    implementation, stock JAX, and PyTorch if there is a peer.
 
     Who fails, or is wrong by more than rounding, gets a row that says so and no time.
 
@@ -62,7 +63,7 @@ def measure(
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     arrays = operands(case, pass_)
     right = expected(case, pass_, arrays)
-    entries = dict(_jax_entries(case, pass_, arrays, right))
+    entries = dict(_jax_entries(case, pass_, arrays, right, others))
     if peer is not None:
         entries[TORCH] = _torch_entry(case, pass_, arrays, right, peer)
     return race(
@@ -112,10 +113,10 @@ def race(
     ]
 
 
-def _jax_entries(case, pass_, arrays, right) -> Iterator[tuple[str, Entry]]:
+def _jax_entries(case, pass_, arrays, right, others) -> Iterator[tuple[str, Entry]]:
     args = [jnp.asarray(array, jnp.dtype(case.dtype)) for array in arrays]
     yield JCONV, _compiled(_words(chosen(case, pass_)), ours(case, pass_), args, right)
-    for name, runs in alternatives(case, pass_).items():
+    for name, runs in alternatives(case, pass_).items() if others else ():
         yield f"{JCONV}:{name}", _compiled(_words(runs), ours(case, pass_, name), args, right)
     yield STOCK, _compiled(STOCK_NAMES[case.op], stock(case, pass_), args, right)
 

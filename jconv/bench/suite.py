@@ -39,9 +39,12 @@ def torch_peer(python: Path | None = None, file: Path = TORCH_OPS) -> Iterator[P
 
 
 def sweep(
-    names: Iterable[str], *, rounds: int = ROUNDS, peer: Peer | None = None
+    names: Iterable[str], *, rounds: int = ROUNDS, others: bool = True, peer: Peer | None = None
 ) -> Iterator[list[Row]]:
     """The rows of each pass of each case, as they are measured.
+
+    Args:
+      others: jconv's other implementations too, beside the one that it chooses.
 
     Raises:
       ValueError: less than one round.
@@ -51,4 +54,4 @@ def sweep(
     for program in (ours, stock):  # what only the first compilation of a process waits for
         Compiled(program(FIRST, "fwd"), [jnp.zeros(FIRST.x), jnp.zeros(FIRST.w)])
     for name, case, pass_ in pairs(names):
-        yield measure(name, case, pass_, now, rounds=rounds, peer=peer)
+        yield measure(name, case, pass_, now, rounds=rounds, others=others, peer=peer)

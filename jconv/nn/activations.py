@@ -23,8 +23,6 @@ from jax.nn import leaky_relu as leaky_relu
 from jax.nn import log_sigmoid as log_sigmoid
 from jax.nn import log_softmax as log_softmax
 from jax.nn import mish as mish
-from jax.nn import relu as relu
-from jax.nn import relu6 as relu6
 from jax.nn import selu as selu
 from jax.nn import sigmoid as sigmoid
 from jax.nn import silu as silu
@@ -35,6 +33,8 @@ from jax.numpy import tanh as tanh
 
 from jconv.nn.arguments import NONE
 from jconv.ops.prelu import prelu
+from jconv.ops.relu import relu as relu
+from jconv.ops.relu import relu6 as relu6
 
 
 class PReLU(nnx.Module):

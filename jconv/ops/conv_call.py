@@ -83,16 +83,31 @@ def reasons(call_of: Callable[[Any, Any, Window], Call], *rules: Rule) -> Callab
 
 def in_chunks(call: Call, first: Any, second: Any) -> str | None:
     """What no formulation computes that works through chunks of examples."""
-    numbers = (*first.shape, *second.shape, *(side for pad in call.pads for side in pad))
-    if not all(isinstance(number, Integral) for number in numbers):
+    sizes = (*first.shape, *second.shape, *(side for pad in call.pads for side in pad))
+    if not all(isinstance(size, Integral) for size in sizes):
         return "only for sizes that are known when it is compiled"
     if 0 in (*first.shape, *second.shape, *call.image, *call.output):
         return "nothing to compute"
-    if not jnp.issubdtype(first.dtype, jnp.floating):
-        return "only for real floating-point numbers"
     if any(_split(aval) for aval in (first, second)):
         return "not on operands that explicit axes split"
     return None
+
+
+def floating(call: Call, first: Any, second: Any) -> str | None:
+    """Real numbers that are no integers."""
+    real = all(jnp.issubdtype(aval.dtype, jnp.floating) for aval in (first, second))
+    return None if real else "only for real floating-point numbers"
+
+
+def inexact(call: Call, first: Any, second: Any) -> str | None:
+    """Numbers that are no integers."""
+    fits = all(jnp.issubdtype(aval.dtype, jnp.inexact) for aval in (first, second))
+    return None if fits else "only for floating-point and complex numbers"
+
+
+def numbers(call: Call, first: Any, second: Any) -> str | None:
+    """Anything that can be added."""
+    return "not for bool" if jnp.bool in (first.dtype, second.dtype) else None
 
 
 def _split(aval):

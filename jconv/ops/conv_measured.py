@@ -123,6 +123,14 @@ def planes_pay(call: Call, *_: Any) -> str | None:
     return None
 
 
+def few_features(call: Call, *_: Any) -> str | None:
+    """oneDNN in dense convolutions whose result has few channels."""
+    # Against XLA's: c5_28_1_32 dx 2.5, patch4s4 dx 1.3; against phases: stem7s2 dx 2.4.
+    if call.groups == 1 and call.taps > 1 and call.features <= MOST_FEATURES:
+        return f"slower for {MOST_FEATURES} features or fewer"
+    return None
+
+
 def winograd_pays(call: Call, *_: Any) -> str | None:
     """All three directions."""
     # c3_56x64 fwd 0.78, dx 0.85, dw 0.29; c3_28x128 0.66, 0.65, 0.27; c3_14x256 0.69, 0.66, 0.60.

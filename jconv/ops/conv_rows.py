@@ -8,6 +8,7 @@ program whole: their chunks of examples would be gathered where it splits them.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 
@@ -45,7 +46,7 @@ F2, F4 = {"tile": 2}, {"tile": 4}
 def _row(name, body, call_of, formulation, *rules, slower):
     """A formulation, chosen on CPUs unless a rule of `slower` speaks against it."""
     return Implementation(
-        name, body(formulation), calls.reasons(call_of, calls.in_chunks, *rules),
+        name, body(formulation), calls.reasons(call_of, calls.in_chunks, calls.floating, *rules),
         slower=calls.reasons(call_of, measured.small, measured.uneven, *slower),
         platforms=("cpu",), here_only=True,
     )  # fmt: skip
@@ -58,6 +59,10 @@ def _by_name(name, body, call_of, formulation, *rules):
 
 
 def _table(body, call_of, gathers, outside):
+    outside = dataclasses.replace(
+        onednn(outside), slower=calls.reasons(call_of, measured.few_features)
+    )
+
     def row(name, formulation, *rules, slower):
         return _row(name, body, call_of, formulation, *rules, slower=slower)
 
@@ -70,7 +75,7 @@ def _table(body, call_of, gathers, outside):
     fits = measured.memory(lambda call: call.size[-1])
     return one_body(
         body(bodies.on_xla),
-        onednn(outside),
+        outside,
         row("depthwise", bodies.summed(depthwise.conv), one_channel_each, *CAN, slower=[]),
         row("rows", bodies.summed(rows.conv), *CAN, slower=[measured.rows_pay, fits]),
         row("phases", on_xla(phases.conv), *CAN, slower=[measured.phases_pay]),
@@ -81,9 +86,9 @@ def _table(body, call_of, gathers, outside):
             three_taps,
             slower=[measured.winograd_pays],
         ),
-        by_name("winograd4", functools.partial(winograd.conv, **F4), three_taps),
-        by_name("im2col", im2col.conv, one_group),
-        by_name("fft", spectral.conv),
+        by_name("winograd4", functools.partial(winograd.conv, **F4), calls.floating, three_taps),
+        by_name("im2col", im2col.conv, calls.numbers, one_group),
+        by_name("fft", spectral.conv, calls.inexact),
         Implementation("shifted", body(bodies.summed(shifted.conv)), gathers, split_only=True),
     )
 
@@ -154,6 +159,8 @@ FILTER_GRAD = one_body(
         rows.filter_grad,
         slower=[measured.filter_rows_pay, measured.memory(measured.side_by_side)],
     ),
-    _filter_by_name("winograd4", functools.partial(winograd.filter_grad, **F4), three_taps),
-    _filter_by_name("im2col", im2col.filter_grad, one_group),
+    _filter_by_name(
+        "winograd4", functools.partial(winograd.filter_grad, **F4), calls.floating, three_taps
+    ),
+    _filter_by_name("im2col", im2col.filter_grad, calls.numbers, one_group),
 )

@@ -3,7 +3,6 @@
 #include <cstring>
 #include <unordered_map>
 
-#include "pages.h"
 #include "scratch.h"
 #include "threads.h"
 
@@ -21,7 +20,6 @@ Cache<ConvPlan>& Plans() {
 // Runs a plan on the arrays of a call; `x`, `w` and `y` play their parts whichever is the result.
 void Run(ConvSpec spec, const ffi::ThreadPool& pool, void* x, void* w, void* bias, void* y,
          ffi::AnyBuffer scratch) {
-  AskForHugePages(scratch);
   const Team team(pool);
   spec.threads = team.size();
   const auto plan = Plans().Get(spec.key(), [&] { return MakePlan(spec); });
@@ -81,7 +79,6 @@ ffi::Error Forward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
       b = buffer.untyped_data();
     }
     spec.Check();
-    AskForHugePages(*y);
     if (residual) {
       const auto buffer = *rest.get<ffi::AnyBuffer>(count - 1);
       Require(DimsOf(buffer.dimensions()) == spec.y && buffer.element_type() == y->element_type(),
@@ -108,7 +105,6 @@ ffi::Error Gradient(const char* op, ffi::ThreadPool pool, ConvSpec spec, ffi::An
 ffi::Error InputGrad(ffi::ThreadPool pool, ffi::AnyBuffer dy, ffi::AnyBuffer w,
                      ffi::Result<ffi::AnyBuffer> dx, ffi::Result<ffi::AnyBuffer> scratch,
                      Ints stride, Ints pads, Ints dilation, int64_t groups) {
-  AskForHugePages(*dx);
   const auto spec = SpecOf(ConvKind::kInputGrad, *dx, w, dy, stride, pads, dilation, groups);
   return Gradient("conv_input_grad", pool, spec, *dx, w, dy, *scratch);
 }

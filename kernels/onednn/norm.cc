@@ -94,7 +94,6 @@ ffi::Error Standardize(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer sc
                 ShapeOf(bias) == ShapeOf(scale),
             "z must have x's shape, variance mean's, and bias scale's");
     Require(z->element_type() == x.element_type(), "z must have x's dtype");
-    AskForHugePages(*z);
     ForType(x.element_type(), "x", [&](auto type) {
       using Number = decltype(type);
       Forward<Number> f{Numbers<Number>(x),  Floats(scale, "scale"), Floats(bias, "bias"),

@@ -7,7 +7,6 @@
 #pragma once
 
 #include "norm_rows.h"
-#include "pages.h"
 #include "threads.h"
 
 namespace jconv {

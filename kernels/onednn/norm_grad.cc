@@ -134,7 +134,6 @@ ffi::Error Grad(ffi::ThreadPool pool, ffi::AnyBuffer dz, ffi::AnyBuffer dmean,
             "dscale and dbias must have scale's shape");
     Require(dz.element_type() == x.element_type() && dx->element_type() == x.element_type(),
             "dz, x and dx must have the same dtype");
-    AskForHugePages(*dx);
     ForType(x.element_type(), "x", [&](auto type) {
       using Number = decltype(type);
       Backward<Number> g{

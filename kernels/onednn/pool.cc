@@ -13,7 +13,6 @@
 
 #include <type_traits>
 
-#include "pages.h"
 #include "pool_rows.h"
 #include "threads.h"
 
@@ -65,7 +64,6 @@ ffi::Error MaxPool(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::AnyB
   const auto body = [&] {
     call.Check();
     Require(x.element_type() == y->element_type(), "x and y must have the same dtype");
-    AskForHugePages(*y);
     ForType(x.element_type(), "x", [&](auto type) {
       using T = decltype(type);
       if (rest.size() == 0) {
@@ -73,7 +71,6 @@ ffi::Error MaxPool(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::AnyB
       }
       const ffi::AnyBuffer taps = **rest.get<ffi::AnyBuffer>(0);
       ForTap(taps, call.y, [&](auto* tap) {
-        AskForHugePages(taps);
         using Tap = std::remove_pointer_t<decltype(tap)>;
         OverRows(pool, call, false, LargestAndTap<T, Tap>{Data<const T>(x), Data<T>(*y), tap});
       });
@@ -97,7 +94,6 @@ ffi::Error AlongTaps(const char* op, ffi::ThreadPool pool, bool adjoint, const P
                      const ffi::AnyBuffer& to) {
   const auto body = [&] {
     call.Check();
-    AskForHugePages(to);
     ForTypes(from, to, [&](auto in, auto out) {
       using In = decltype(in);
       using Out = decltype(out);
@@ -127,7 +123,6 @@ ffi::Error SumPool(const char* op, ffi::ThreadPool pool, bool adjoint, const Poo
                    const ffi::AnyBuffer& from, const ffi::AnyBuffer& to, double divisor) {
   const auto body = [&] {
     call.Check();
-    AskForHugePages(to);
     ForTypes(from, to, [&](auto in, auto out) {
       using In = decltype(in);
       using Out = decltype(out);

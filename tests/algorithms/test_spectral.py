@@ -47,5 +47,5 @@ def test_memory(case):
 
 def test_says_what_it_does_not_compute():
     x, w = jnp.ones((1, 4, 4), "int32"), jnp.ones((3, 4, 4), "int32")
-    with pytest.raises(NotImplementedError, match="only floating-point and complex numbers"):
+    with pytest.raises(NotImplementedError, match="only for floating-point and complex numbers"):
         jconv.conv(x, w, implementation="fft")

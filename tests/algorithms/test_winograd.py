@@ -173,7 +173,7 @@ def test_says_what_it_does_not_compute(x, w, options, message, name):
 
 def test_says_which_numbers_it_does_not_compute():
     x, w = jnp.ones((1, 4, 4, 4), "int32"), jnp.ones((3, 3, 4, 4), "int32")
-    with pytest.raises(NotImplementedError, match="only real floating-point numbers"):
+    with pytest.raises(NotImplementedError, match="only for real floating-point numbers"):
         jconv.conv(x, w, implementation="winograd")
 
 
