@@ -1,4 +1,5 @@
-"""Activations: JAX's own functions by their own names, and PReLU, which has parameters.
+"""Activations: JAX's own functions by their own names, but ReLU, whose derivative is told from its
+result, and PReLU, which has parameters.
 
 Where they differ from PyTorch's, docs/ops/activations_losses.md says so.
 """

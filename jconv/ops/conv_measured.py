@@ -95,6 +95,14 @@ def filter_rows_pay(call: Call, first: Any, second: Any) -> str | None:
     return None
 
 
+def im2col_pays(call: Call, *_: Any) -> str | None:
+    """Filter gradients of the first layer of a network."""
+    # stem7s2 dw 0.34, c5_28_1_32 dw 0.39; patch4s4 dw 0.47, rows 0.40.
+    if call.channels > MOST_FEATURES or call.taps <= 16:
+        return f"slower for more than {MOST_FEATURES} channels, or 16 taps or fewer"
+    return None
+
+
 def phases_pay(call: Call, *_: Any) -> str | None:
     """Convolutions with zeros between the pixels, most of them input gradients."""
     # stem7s2 dx 0.46. With more features its sums are less exact than twice XLA's (c3s2_56x64).

@@ -154,6 +154,7 @@ FILTER_GRAD = one_body(
         three_taps,
         slower=[measured.winograd_pays],
     ),
+    _filter_row("im2col", im2col.filter_grad, one_group, slower=[measured.im2col_pays]),
     _filter_row(
         "rows",
         rows.filter_grad,
@@ -162,5 +163,4 @@ FILTER_GRAD = one_body(
     _filter_by_name(
         "winograd4", functools.partial(winograd.filter_grad, **F4), calls.floating, three_taps
     ),
-    _filter_by_name("im2col", im2col.filter_grad, calls.numbers, one_group),
 )
