@@ -7,7 +7,7 @@ reads its weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,8 @@ from flax import nnx
 from jconv import nn
 from jconv.models.resnet import KAIMING_OUT
 from jconv.models.resnet_cifar import MOMENTUM
+
+type Activation = Callable[[jax.Array], jax.Array]
 
 # The paper's table 2: expansion t, channels c, blocks n, and the strides s of the first of them.
 STAGES = (
@@ -131,7 +133,9 @@ def multiple_of_8(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-def _conv(channels, features, size, strides=1, *, groups=1, act=nn.relu6, dtype, rngs):
+def _conv(
+    channels, features, size, strides=1, *, groups=1, act: Activation | None = nn.relu6, dtype, rngs
+):
     """Convolution, batch norm, activation."""
     conv = nn.Conv(
         channels, features, (size, size), strides, padding=size // 2, feature_group_count=groups,

@@ -110,11 +110,10 @@ def _tap_dtype(window):
 
 
 def _divided(divisor):
-    counted = divisor if isinstance(divisor, tuple) else ()
-    number = 1.0 if counted or divisor is None else divisor
+    counted, number = (divisor, 1.0) if isinstance(divisor, tuple) else ((), divisor)
     return {
         "counted": np.array(counted, np.int64).reshape(-1),
-        "divisor": np.float64(number),
+        "divisor": np.float64(1.0 if number is None else number),
     }
 
 
