@@ -60,7 +60,7 @@ TABLE = {
     "jconv/convert": Row("numpy flax jax", "nn models"),
     "jconv/bench/torch_ops.py": Row("torch"),
     "jconv/bench": Row("jax flax numpy", "window core ops timing", lazily="jconv_kernels rich"),
-    "jconv/tuning": Row("jax numpy", "core timing folders"),
+    "jconv/tuning": Row("jax numpy", "core timing folders window"),
     "jconv/summary": Row("jax flax numpy", "window ops"),
     "jconv/runs": Row("jax flax numpy", "core data models training summary visualize"),
     "jconv/cli": Row("jax flax tyro rich", "*"),

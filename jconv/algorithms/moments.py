@@ -4,7 +4,7 @@
     two passes   rest = E[x - mean], variance = E[(x - mean)^2] - rest^2
 
 The first loses as many bits as E[x^2] has more than the variance: it is kept where these are at
-most two everywhere, mean^2 <= 3 (variance + epsilon), and else all is computed again. For the CPU:
+most two everywhere, mean^2 <= 3 variance, and else all is computed again. For the CPU:
 there XLA takes a sum of squares at the speed of memory and one of squared distances at half of it,
 and a choice between two branches costs nothing, where on a GPU it would wait for the host.
 
@@ -20,20 +20,15 @@ from jax import lax
 MOST_LOST = 3  # mean^2 beside the variance: two bits
 
 
-def moments(
-    x: jax.Array, axes: tuple[int, ...], epsilon: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(mean, rest, variance) of a floating x over `axes`, kept with size 1.
 
     The mean of x is mean + rest, of which `rest` is what the dtype of `mean` can't hold.
-
-    Args:
-      epsilon: what will be added to the variance, beside which its own error counts.
     """
     mean = jnp.mean(x, axes, keepdims=True)
     square = jnp.mean(lax.square(x), axes, keepdims=True)
     variance = jnp.maximum(square - lax.square(mean), 0)
-    accurate = lax.square(mean) <= MOST_LOST * (variance + epsilon)
+    accurate = lax.square(mean) <= MOST_LOST * variance
     return lax.cond(
         # A mean that is not finite is so by either way.
         jnp.any(jnp.isfinite(mean) & ~accurate),

@@ -111,7 +111,7 @@ def _standardize_xla(x, scale, bias, *, axes, epsilon, centre):
 def _standardize_one_pass(x, scale, bias, *, axes, epsilon, centre):
     if not centre:
         return _standardize_about_zero(x, scale, bias, axes, epsilon)
-    return _map(x, scale, bias, *moments(x.astype(scale.dtype), axes, epsilon), epsilon)
+    return _map(x, scale, bias, *moments(x.astype(scale.dtype), axes), epsilon)
 
 
 def _standardize_about_zero(x, scale, bias, axes, epsilon):

@@ -18,6 +18,7 @@ from jconv.core.tuned import describe
 from jconv.timing import ROUNDS, Spread
 from jconv.tuning.file import default_file, save
 from jconv.tuning.measure import Measurement, measure
+from jconv.window import whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +93,7 @@ def tune(
       ValueError: less than one round, or a file that `jconv.tune` didn't write.
       OSError: the file can't be written.
     """
-    if rounds < 1:
-        raise ValueError(f"tune: rounds must be at least 1; got rounds={rounds}")
+    rounds = whole(rounds, "rounds", "tune", least=1)
     path = default_file() if file is None else Path(file)
     device = _device((args, kwargs))
     here = facts(platform_of(device))
