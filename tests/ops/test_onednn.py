@@ -76,7 +76,7 @@ def test_inside_vmap_scan_and_shard_map(key):
 @pytest.mark.devices
 def test_is_chosen_where_xla_compiles_the_program_whole():
     """Not where XLA splits it, nor where it is exported: XLA computes there."""
-    x, w = jnp.ones((8, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
+    x, w = jnp.ones((8, 4, 4, 2)), jnp.ones((3, 3, 2, 8))
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     split = jax.device_put(x, jax.sharding.NamedSharding(mesh, P("d")))
     manual = jax.shard_map(jconv.conv, mesh=mesh, in_specs=(P("d"), P()), out_specs=P("d"))
