@@ -16,6 +16,7 @@ from jconv.ops.conv_call import Call, Rule
 LEAST_CHUNK = 2**16
 LEAST_OF_AN_EXAMPLE = 2**24
 FEW_FEATURES, MOST_FEATURES = 32, 4
+MANY_CHANNELS = 32
 LEAST_PRODUCTS = 2**22  # below, a loop over chunks takes as long as what it computes
 
 
@@ -132,10 +133,13 @@ def planes_pay(call: Call, *_: Any) -> str | None:
 
 
 def few_features(call: Call, *_: Any) -> str | None:
-    """oneDNN in dense convolutions whose result has few channels."""
-    # Against XLA's: c5_28_1_32 dx 2.5, patch4s4 dx 1.3; against phases: stem7s2 dx 2.4.
-    if call.groups == 1 and call.taps > 1 and call.features <= MOST_FEATURES:
-        return f"slower for {MOST_FEATURES} features or fewer"
+    """oneDNN in dense convolutions from many channels to a few."""
+    # Against XLA's: c5_28_1_32 dx 2.5, patch4s4 dx 1.3; against phases: stem7s2 dx 2.4. On 16
+    # images of 64x64, 3x3: 64 channels to 1 2.6, to 3 1.8, to 4 1.5; 32 to 1 3.2, to 3 1.5; but
+    # 16 to 1 0.75, to 3 0.29, and 3 to 3 (96x96) 0.18.
+    many = call.groups == 1 and call.taps > 1 and call.channels >= MANY_CHANNELS
+    if many and call.features <= MOST_FEATURES:
+        return f"slower from {MANY_CHANNELS} channels or more to {MOST_FEATURES} or fewer"
     return None
 
 

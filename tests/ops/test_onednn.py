@@ -76,7 +76,7 @@ def test_inside_vmap_scan_and_shard_map(key):
 @pytest.mark.devices
 def test_is_chosen_where_xla_compiles_the_program_whole():
     """Not where XLA splits it, nor where it is exported: XLA computes there."""
-    x, w = jnp.ones((8, 4, 4, 2)), jnp.ones((3, 3, 2, 8))
+    x, w = jnp.ones((8, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     split = jax.device_put(x, jax.sharding.NamedSharding(mesh, P("d")))
     manual = jax.shard_map(jconv.conv, mesh=mesh, in_specs=(P("d"), P()), out_specs=P("d"))
@@ -89,6 +89,16 @@ def test_is_chosen_where_xla_compiles_the_program_whole():
     assert calls(manual, split)
     exported = jax.export.export(jax.jit(jconv.conv))(x, w)
     assert "jconv_onednn_conv" not in exported.mlir_module()
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("c", "k", "name"), [(64, 3, "direct"), (3, 3, "onednn"), (3, 64, "onednn")]
+)
+def test_is_passed_over_from_many_channels_to_a_few(c, k, name):
+    x, w = (jax.ShapeDtypeStruct(s, jnp.float32) for s in [(2, 8, 8, c), (3, 3, c, k)])
+    (choice,) = jconv.explain_choice(jconv.conv, x, w)
+    assert choice.implementation == name
 
 
 def test_refused_by_name_with_the_reason():
