@@ -9,14 +9,15 @@ Shapes (one spatial axis; any number): dy and tap N P C, dx N H C, a tap counts 
 The stride cuts the image into cells of `stride` pixels: pixel i = cell * stride + phase, and window
 p reads it by tap r if
 
-    p * stride + r * dilation - lo = i        so p = cell - q with r * dilation - lo = q * stride + phase
+    p * stride + r * dilation - lo = i
+    so p = cell - q with r * dilation - lo = q * stride + phase
 
 The shift q takes ceil(R / stride) values along an axis, or one more, and for each the tap r follows
 from the phase alone, which is static. So dx is a sum of that many copies of dy, shifted by whole
-windows and held against a small table: one pass that writes dx once and needs no other memory, where
-a scatter needs the positions of all winners (int32, as large as dy) and a sum over taps one term for
-every pixel of a window, 64 instead of 1 for windows of 8x8 side by side.
-"""  # noqa: E501
+windows and held against a small table: one pass that writes dx once and needs no other memory,
+where a scatter needs the positions of all winners (int32, as large as dy) and a sum over taps one
+term for every pixel of a window, 64 instead of 1 for windows of 8x8 side by side.
+"""
 
 from __future__ import annotations
 

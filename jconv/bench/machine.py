@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 
 import jax
 
-from jconv.core.machine import cores, cpu
+from jconv.core.machine import cores, cpu, installed
 
 PACKAGES = ("jconv", "jax", "jaxlib", "flax", "numpy")
 # Environment variables that change times: the C library's allocator, XLA, and numbers of threads.
@@ -98,12 +97,7 @@ def _commit() -> tuple[str | None, bool]:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    found = {"python": platform.python_version()} | installed(*PACKAGES)
     onednn = importlib.import_module("jconv_kernels.onednn")
     return found if onednn.available() else found | {"onednn": onednn.version()}
 

@@ -22,9 +22,20 @@ def facts(platform: str) -> dict[str, str]:
       platform: "cpu", "cuda", "rocm" or "tpu"; where JAX finds none, the processor is "none".
     """
     found = {"platform": platform, "processor": _processor(platform)}
-    found |= {name: importlib.metadata.version(name) for name in ("jconv", "jaxlib")}
+    found |= installed("jconv", "jaxlib")
     if platform == "cpu":
         found |= {"cores": str(cores()), "onednn": onednn_version()}
+    return found
+
+
+def installed(*packages: str) -> dict[str, str]:
+    """The versions of those that are installed, by name."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
     return found
 
 

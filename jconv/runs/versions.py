@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 
 import jax
 
+from jconv.core.machine import installed
 from jconv.core.outside import onednn_version
 
 PACKAGES = ("jconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -15,12 +15,7 @@ PACKAGES = ("jconv", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grai
 
 def versions() -> dict[str, str]:
     """By name: installed packages, Python, the system, and the devices JAX computes on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    found = {"python": platform.python_version()} | installed(*PACKAGES)
     found["onednn"] = onednn_version()
     devices = jax.local_devices()
     kind = devices[0].device_kind

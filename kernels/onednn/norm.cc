@@ -113,18 +113,7 @@ ffi::Error Standardize(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer sc
 }  // namespace
 
 #pragma GCC visibility push(default)
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jconv_onednn_standardize, Standardize,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Attr<Ints>("view")
-                                  .Attr<double>("epsilon")
-                                  .Attr<bool>("centre"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jconv_onednn_standardize, Standardize, Results(Operands()));
 #pragma GCC visibility pop
 
 }  // namespace jconv

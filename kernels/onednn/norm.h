@@ -108,6 +108,27 @@ inline std::vector<float> ByLane(const View& v, const float* parameters) {
   return lanes;
 }
 
+// The first three operands of a handler.
+inline auto Operands() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<ffi::AnyBuffer>()
+      .Arg<ffi::AnyBuffer>()
+      .Arg<ffi::AnyBuffer>();
+}
+
+// Its three results and its attributes, after the operands.
+template <class Binding>
+auto Results(Binding binding) {
+  return std::move(binding)
+      .template Ret<ffi::AnyBuffer>()
+      .template Ret<ffi::AnyBuffer>()
+      .template Ret<ffi::AnyBuffer>()
+      .template Attr<Ints>("view")
+      .template Attr<double>("epsilon")
+      .template Attr<bool>("centre");
+}
+
 inline std::string CallText(const ffi::AnyBuffer& x, const ffi::AnyBuffer& scale, Ints view) {
   return "x " + Text(ShapeOf(x)) + ", scale " + Text(ShapeOf(scale)) + ", view " +
          Text(DimsOf(view));

@@ -159,21 +159,11 @@ ffi::Error Grad(ffi::ThreadPool pool, ffi::AnyBuffer dz, ffi::AnyBuffer dmean,
 
 #pragma GCC visibility push(default)
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jconv_onednn_standardize_grad, Grad,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Attr<Ints>("view")
-                                  .Attr<double>("epsilon")
-                                  .Attr<bool>("centre"));
+                              Results(Operands()
+                                          .Arg<ffi::AnyBuffer>()
+                                          .Arg<ffi::AnyBuffer>()
+                                          .Arg<ffi::AnyBuffer>()
+                                          .Arg<ffi::AnyBuffer>()));
 #pragma GCC visibility pop
 
 }  // namespace jconv
