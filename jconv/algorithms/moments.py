@@ -13,6 +13,9 @@ Memory: none beside the results. Source of the second: Chan, Golub & LeVeque 198
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -25,26 +28,28 @@ def moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array, 
 
     The mean of x is mean + rest, of which `rest` is what the dtype of `mean` can't hold.
     """
-    mean = jnp.mean(x, axes, keepdims=True)
-    square = jnp.mean(lax.square(x), axes, keepdims=True)
+    mean_of = functools.partial(jnp.mean, axis=axes, keepdims=True)
+    mean, square = mean_of(x), mean_of(lax.square(x))
     variance = jnp.maximum(square - lax.square(mean), 0)
     accurate = lax.square(mean) <= MOST_LOST * variance
     return lax.cond(
         # A mean that is not finite is so by either way.
         jnp.any(jnp.isfinite(mean) & ~accurate),
-        lambda mean, rest, variance: two_passes(x, axes, mean),
+        lambda mean, rest, variance: two_passes(x, mean_of, mean),
         lambda *given: given,
         *(mean, mean - mean, variance),
     )
 
 
 def two_passes(
-    x: jax.Array, axes: tuple[int, ...], about: jax.Array | None = None
+    x: jax.Array, mean_of: Callable[[jax.Array], jax.Array], about: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As `moments`, by the distances from `about`, which is near the mean; None takes the mean."""
-    about = jnp.mean(x, axes, keepdims=True) if about is None else about
+    """As `moments`, of what `mean_of` takes the mean of.
+
+    By the distances from `about`, which is near the mean; None takes the mean.
+    """
+    about = mean_of(x) if about is None else about
     # The same distances, twice: where two sums share them, XLA writes them to memory.
-    off = jnp.mean(x + (-about), axes, keepdims=True)
-    square = jnp.mean(lax.square(x - about), axes, keepdims=True)
+    off, square = mean_of(x + (-about)), mean_of(lax.square(x - about))
     mean = about + off
     return mean, (about - mean) + off, jnp.maximum(square - lax.square(off), 0)

@@ -104,8 +104,8 @@ def _standardize_xla(x, scale, bias, *, axes, epsilon, centre):
     """Two passes, corrected for the rounding of the mean."""
     if not centre:
         return _standardize_about_zero(x, scale, bias, axes, epsilon)
-    wide = x.astype(scale.dtype)
-    return _map(x, scale, bias, *two_passes(wide, axes), epsilon)
+    mean_of = functools.partial(jnp.mean, axis=axes, keepdims=True)
+    return _map(x, scale, bias, *two_passes(x.astype(scale.dtype), mean_of), epsilon)
 
 
 def _standardize_one_pass(x, scale, bias, *, axes, epsilon, centre):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jconv.algorithms.moments import two_passes
 from jconv.ops.dtypes import at_least_float32
 
 type AxisName = str | tuple[str, ...] | None
@@ -58,16 +59,12 @@ def counted(
 
 
 def _standardize(x, mean_of, epsilon, centre):
-    """Two passes, corrected for the rounding of the mean (Chan, Golub & LeVeque 1983)."""
     x = x.astype(at_least_float32(x.dtype))
     if not centre:
         square = mean_of(lax.square(x))
         return x * lax.rsqrt(square + epsilon), jnp.zeros_like(square), square
-    mean = mean_of(x)
-    centred = x - mean
-    rest = mean_of(centred)
-    variance = jnp.maximum(mean_of(lax.square(centred)) - lax.square(rest), 0)
-    return (centred - rest) * lax.rsqrt(variance + epsilon), mean + rest, variance
+    mean, rest, variance = two_passes(x, mean_of)
+    return ((x - mean) - rest) * lax.rsqrt(variance + epsilon), mean, variance
 
 
 def _mean_over(axes, mask, axis_name):

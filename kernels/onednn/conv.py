@@ -50,7 +50,7 @@ def conv_forward(
       precision, out_sharding: as the tables pass them; see `conv_forward_unsupported`.
       bias, residual, relu: computed in the same pass over y. None and False leave one out.
     """
-    y = jax.ShapeDtypeStruct((x.shape[0], *window.output, w.shape[-1]), dtype or x.dtype)
+    y = _output(x, w, window, dtype)
     if _quantised(x, w, y) and (bias is not None or residual is not None or relu):
         raise NotImplementedError("bias, residual and relu are for floats")
     if _quantised(x, w, y) and x.dtype == np.int8 and not _exact(x, w, y, window):
@@ -77,8 +77,7 @@ def conv_input_grad(
     out_sharding: Any = None,
 ) -> jax.Array:
     """dx (N, *input, C) from dy (N, *output, K): the transposed convolution."""
-    c = w.shape[-2] * window.groups
-    dx = jax.ShapeDtypeStruct((dy.shape[0], *window.input, c), dtype or dy.dtype)
+    dx = _input(dy, w, window, dtype)
     result, w, dy = _as_computed(INPUT_GRAD, dx, w, dy, window)
     scratch, _ = _ask(INPUT_GRAD, result, w, dy, window)
     return _call("conv_input_grad", (result, scratch), dy, w, window=window).astype(dx.dtype)
@@ -94,8 +93,7 @@ def conv_filter_grad(
     out_sharding: Any = None,
 ) -> jax.Array:
     """dw (*window, C/G, K) from x (N, *input, C) and dy (N, *output, K)."""
-    c = x.shape[-1] // window.groups
-    dw = jax.ShapeDtypeStruct((*window.size, c, dy.shape[-1]), dtype or x.dtype)
+    dw = _filter(x, dy, window, dtype)
     x, result, dy = _as_computed(FILTER_GRAD, x, dw, dy, window)
     scratch, _ = _ask(FILTER_GRAD, x, result, dy, window)
     return _call("conv_filter_grad", (result, scratch), x, dy, window=window).astype(dw.dtype)
@@ -103,22 +101,34 @@ def conv_filter_grad(
 
 def conv_forward_unsupported(x, w, *, window, dtype=None, precision=None, out_sharding=None):
     """Why oneDNN can't compute the call, in words, or None if it can."""
-    y = jax.ShapeDtypeStruct((x.shape[0], *window.output, w.shape[-1]), dtype or x.dtype)
+    y = _output(x, w, window, dtype)
     return _unsupported(FORWARD, x, w, y, window, precision, out_sharding)
 
 
 def conv_input_grad_unsupported(dy, w, *, window, dtype=None, precision=None, out_sharding=None):
     """Why oneDNN can't compute the call, in words, or None if it can."""
-    c = w.shape[-2] * window.groups
-    dx = jax.ShapeDtypeStruct((dy.shape[0], *window.input, c), dtype or dy.dtype)
+    dx = _input(dy, w, window, dtype)
     return _unsupported(INPUT_GRAD, dx, w, dy, window, precision, out_sharding)
 
 
 def conv_filter_grad_unsupported(x, dy, *, window, dtype=None, precision=None, out_sharding=None):
     """Why oneDNN can't compute the call, in words, or None if it can."""
-    c = x.shape[-1] // window.groups
-    dw = jax.ShapeDtypeStruct((*window.size, c, dy.shape[-1]), dtype or x.dtype)
+    dw = _filter(x, dy, window, dtype)
     return _unsupported(FILTER_GRAD, x, dw, dy, window, precision, out_sharding)
+
+
+def _output(x, w, window, dtype):
+    return jax.ShapeDtypeStruct((x.shape[0], *window.output, w.shape[-1]), dtype or x.dtype)
+
+
+def _input(dy, w, window, dtype):
+    shape = dy.shape[0], *window.input, w.shape[-2] * window.groups
+    return jax.ShapeDtypeStruct(shape, dtype or dy.dtype)
+
+
+def _filter(x, dy, window, dtype):
+    shape = *window.size, x.shape[-1] // window.groups, dy.shape[-1]
+    return jax.ShapeDtypeStruct(shape, dtype or x.dtype)
 
 
 def _unsupported(kind, x, w, y, window, precision, out_sharding):
