@@ -62,6 +62,8 @@ def with_stock_layers(model: nnx.Module) -> nnx.Module:
       ValueError: a layer's argument that its twin must have is not kept by the layer.
     """
     for path, layer in list(nnx.iter_modules(model, graph=False)):
+        if isinstance(layer, nnx.Linear):
+            layer.dot_general = lax.dot_general
         twin = _twin(layer)
         if twin is None:
             continue

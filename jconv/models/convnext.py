@@ -32,7 +32,9 @@ class Block(nnx.Module):
     def __init__(
         self, channels: int, drop: float, layer_scale: float, *, dtype: Any, rngs: nnx.Rngs
     ):
-        linear = functools.partial(nn.Linear, kernel_init=NORMAL, dtype=dtype, rngs=rngs)
+        linear = functools.partial(
+            nn.Linear, kernel_init=NORMAL, dot_general=nn.pointwise_dot, dtype=dtype, rngs=rngs
+        )
         self.dwconv = nn.Conv(
             channels, channels, (7, 7), feature_group_count=channels, kernel_init=NORMAL,
             dtype=dtype, rngs=rngs,

@@ -44,6 +44,7 @@ from jconv.nn.layer_norms import LayerNorm as LayerNorm
 from jconv.nn.layer_norms import RMSNorm as RMSNorm
 from jconv.nn.norm import BatchNorm as BatchNorm
 from jconv.nn.partial_conv import PartialConv as PartialConv
+from jconv.nn.pointwise import pointwise_dot as pointwise_dot
 from jconv.nn.pool import AdaptiveAvgPool as AdaptiveAvgPool
 from jconv.nn.pool import AdaptiveMaxPool as AdaptiveMaxPool
 from jconv.nn.pool import AvgPool as AvgPool

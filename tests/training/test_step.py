@@ -203,6 +203,24 @@ def test_compiles_once_with_evaluation_and_a_short_last_batch():
         assert evaluate(eval_step, state, held_out)["count"] == 11
 
 
+def test_several_steps_in_one_call():
+    """As docs/tuning.md has it: the state is the carry of a scan, and batches are stacked."""
+    _, state, step = make(dropout=0.5, ema=True, ema_decay=0.9)
+    _, other, _ = make(dropout=0.5, ema=True)
+    batches = [batch(seed=number) for number in range(3)]
+    stacked = jax.tree.map(lambda *parts: np.stack(parts), *batches)
+    together, metrics = jax.jit(lambda s, b: jax.lax.scan(step, s, b), donate_argnums=0)(
+        state, stacked
+    )
+    losses = []
+    for one in batches:
+        other, each = jax.jit(step)(other, one)
+        losses.append(each["loss"])
+    np.testing.assert_allclose(metrics["loss"], losses, rtol=1e-5)
+    for a, b in zip(arrays(together), arrays(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_layer_norm_is_left_alone_by_axis_name():
     """LayerNorm has an axis_name too, of another meaning: it must not average over the devices."""
 
