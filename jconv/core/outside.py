@@ -8,8 +8,8 @@ from typing import Any
 from jconv.core.dispatch import Implementation
 
 
-def onednn(body: str) -> Implementation:
-    """The row of `jconv_kernels.onednn.<body>`, for CPUs, where the library was built.
+def onednn(body: str, name: str = "onednn") -> Implementation:
+    """The row `name` of `jconv_kernels.onednn.<body>`, for CPUs, where the library was built.
 
     Chosen only where XLA compiles the program whole, for this machine.
     """
@@ -20,7 +20,7 @@ def onednn(body: str) -> Implementation:
     def unsupported(*avals: Any, **static: Any) -> str | None:
         return getattr(_onednn(), f"{body}_unsupported")(*avals, **static)
 
-    return Implementation("onednn", call, unsupported, platforms=("cpu",), here_only=True)
+    return Implementation(name, call, unsupported, platforms=("cpu",), here_only=True)
 
 
 def onednn_version() -> str:

@@ -17,6 +17,7 @@ LEAST_CHUNK = 2**16
 LEAST_OF_AN_EXAMPLE = 2**24
 FEW_FEATURES, MOST_FEATURES = 32, 4
 MANY_CHANNELS = 32
+LEAST_TILES = 256
 LEAST_PRODUCTS = 2**22  # below, a loop over chunks takes as long as what it computes
 
 
@@ -141,6 +142,30 @@ def few_features(call: Call, *_: Any) -> str | None:
     if many and call.features <= MOST_FEATURES:
         return f"slower from {MANY_CHANNELS} channels or more to {MOST_FEATURES} or fewer"
     return None
+
+
+def tiles_pay(pairs: int) -> Rule:
+    """Winograd's tiles with oneDNN's products, against its direct form.
+
+    Args:
+      pairs: of channels, for which there is a tile at least: the filter is transformed, or summed,
+        whatever the number of tiles.
+    """
+
+    def reason(call, *_):
+        # c3_56x64 fwd 0.64, dx 0.65, dw 0.63; c3_28x128 0.58, 0.53, 0.58; c3_14x256 0.60, 0.61,
+        # 0.71; 64 images of 8x8x256 0.61, 0.61, 0.68; 8 of 32x32x512 0.64, 0.62, 0.64. 48 channels
+        # 1.00, 0.82, 0.80; 32 1.55, 1.42, 1.34.
+        least = 64
+        if min(call.channels, call.features) < least:
+            return f"slower below {least} channels or features"
+        # Forward and dx: 392 tiles for 256 channels 0.79, 196 0.92 and 1.13; 512 for 512 channels
+        # 1.47, 1.50. dw: 784 for 192 channels 0.86, for 256 0.95, 392 1.55.
+        tiles = call.image[0] * math.prod(-(-n // 2) for n in call.output)
+        needed = max(LEAST_TILES, call.channels * call.features // pairs)
+        return f"slower below {needed} tiles of 2x2 pixels" if tiles < needed else None
+
+    return reason
 
 
 def winograd_pays(call: Call, *_: Any) -> str | None:

@@ -58,9 +58,17 @@ def _by_name(name, body, call_of, formulation, *rules):
     return Implementation(name, body(formulation), unsupported, by_name_only=True)
 
 
-def _table(body, call_of, gathers, outside):
-    outside = dataclasses.replace(
-        onednn(outside), slower=calls.reasons(call_of, measured.few_features)
+def _tiles(call_of, direction, pairs):
+    """Winograd's tiles with oneDNN's products."""
+    return dataclasses.replace(
+        onednn(f"winograd_{direction}", name="onednn_winograd"),
+        slower=calls.reasons(call_of, measured.tiles_pay(pairs)),
+    )
+
+
+def _table(body, call_of, gathers, direction):
+    direct = dataclasses.replace(
+        onednn(f"conv_{direction}"), slower=calls.reasons(call_of, measured.few_features)
     )
 
     def row(name, formulation, *rules, slower):
@@ -75,7 +83,8 @@ def _table(body, call_of, gathers, outside):
     fits = measured.memory(lambda call: call.size[-1])
     return one_body(
         body(bodies.on_xla),
-        outside,
+        _tiles(call_of, direction, pairs=170),
+        direct,
         row("depthwise", bodies.summed(depthwise.conv), one_channel_each, *CAN, slower=[]),
         row("rows", bodies.summed(rows.conv), *CAN, slower=[measured.rows_pay, fits]),
         row("phases", on_xla(phases.conv), *CAN, slower=[measured.phases_pay]),
@@ -136,15 +145,14 @@ def _splits_examples_or_groups(image, w, groups):
     return set(pixels) | set(taps) <= {None} and c == k and groups % parts == 0
 
 
-FORWARD = _table(
-    bodies.forward, calls.forward, _gathered(lambda w, groups: w.shape[-2]), "conv_forward"
-)
+FORWARD = _table(bodies.forward, calls.forward, _gathered(lambda w, groups: w.shape[-2]), "forward")
 INPUT_GRAD = _table(
     bodies.input_grad, calls.input_grad, _gathered(lambda w, groups: w.shape[-1] // groups),
-    "conv_input_grad",
+    "input_grad",
 )  # fmt: skip
 FILTER_GRAD = one_body(
     bodies.filter_grad_on_xla,
+    _tiles(calls.filter_grad, "filter_grad", pairs=60),
     onednn("conv_filter_grad"),
     _filter_row("depthwise", depthwise.filter_grad, one_channel_each, slower=[]),
     _filter_row("planes", planes.filter_grad, three_axes, slower=[measured.planes_pay]),

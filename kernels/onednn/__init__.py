@@ -31,3 +31,9 @@ from .pool import window_spread as window_spread
 from .pool import window_spread_unsupported as window_spread_unsupported
 from .pool import window_sum as window_sum
 from .pool import window_sum_unsupported as window_sum_unsupported
+from .winograd import winograd_filter_grad as winograd_filter_grad
+from .winograd import winograd_filter_grad_unsupported as winograd_filter_grad_unsupported
+from .winograd import winograd_forward as winograd_forward
+from .winograd import winograd_forward_unsupported as winograd_forward_unsupported
+from .winograd import winograd_input_grad as winograd_input_grad
+from .winograd import winograd_input_grad_unsupported as winograd_input_grad_unsupported

@@ -11,7 +11,6 @@ So is what oneDNN has only slow reference code for.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import functools
 import math
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import limits
-from .library import library, target
+from .library import ask, target
 
 FORWARD, INPUT_GRAD, FILTER_GRAD = range(3)  # ConvKind, in conv.h
 FLOATS = {"float16": 1, "bfloat16": 2, "float32": 3}  # dnnl_data_type_t
@@ -231,13 +230,9 @@ def _ask(kind, x, w, y, window, *, bias=None, residual=False, relu=False):
 
 @functools.lru_cache(maxsize=4096)
 def _query(*integers):
-    text = ctypes.create_string_buffer(256)
-    packed = (ctypes.c_int64 * len(integers))(*integers)
-    size = library().jconv_onednn_conv_query(packed, ctypes.c_int64(len(integers)), text, 256)
-    if size < 0:
-        raise NotImplementedError(text.value.decode())
+    size, implementation = ask("conv", *integers)
     # With room to align it, and never empty.
-    return jax.ShapeDtypeStruct((size + 64,), np.uint8), text.value.decode()
+    return jax.ShapeDtypeStruct((size + 64,), np.uint8), implementation
 
 
 def _call(name, results, *operands, window, aliases=None, **attributes):

@@ -125,22 +125,12 @@ void ConvSpec::Check() const {
 extern "C" __attribute__((visibility("default"))) int64_t
 jconv_onednn_conv_query(const int64_t* integers, int64_t count, char* text, int64_t size) {
   using namespace jconv;
-  int64_t bytes = -1;
-  std::string answer;
-  try {
+  return Answered(text, size, [&](std::string& answer) {
     ConvSpec spec = ConvSpec::Of(Key(integers, integers + count));
     spec.Check();
     if (spec.threads == 0) spec.threads = MostThreads();
     const ConvPlan plan = MakePlan(spec);
-    bytes = static_cast<int64_t>(plan.scratch());
     answer = plan.implementation;
-  } catch (const dnnl::error& error) {
-    answer =
-        error.status == dnnl_unimplemented ? "oneDNN has no code for it on this CPU" : error.what();
-  } catch (const std::exception& error) {
-    answer = error.what();
-  }
-  std::strncpy(text, answer.c_str(), size - 1);
-  text[size - 1] = '\0';
-  return bytes;
+    return plan.scratch();
+  });
 }

@@ -28,6 +28,8 @@ TARGETS = (
     "window_spread",
     "standardize",
     "standardize_grad",
+    "winograd",
+    "winograd_filter_grad",
 )
 DISTRIBUTION = "onednn-cpu-gomp"  # brings libdnnl, the library itself
 SONAME = "libdnnl.so.3"
@@ -64,6 +66,27 @@ def library() -> ctypes.CDLL:
 def target(name: str) -> str:
     """What XLA calls the handler of `name`."""
     return f"jconv_onednn_{name}"
+
+
+def ask(query: str, *integers: int) -> tuple[int, str]:
+    """What a call needs: bytes of scratch memory, and oneDNN's name for the code that will run.
+
+    Args:
+      query: a function of the library, such as "conv".
+      integers: the static facts of the call.
+
+    Raises:
+      NotImplementedError: it can't be computed, with the reason.
+      RuntimeError: there is no library, with the reason.
+    """
+    text = ctypes.create_string_buffer(256)
+    packed = (ctypes.c_int64 * len(integers))(*integers)
+    function = getattr(library(), f"jconv_onednn_{query}_query")
+    function.restype = ctypes.c_int64
+    size = function(packed, ctypes.c_int64(len(integers)), text, ctypes.c_int64(len(text)))
+    if size < 0:
+        raise NotImplementedError(text.value.decode())
+    return size, text.value.decode()
 
 
 @functools.cache
@@ -118,7 +141,6 @@ def _too_new(built: ctypes.CDLL) -> str | None:
 
 def _register(built: ctypes.CDLL) -> ctypes.CDLL:
     built.jconv_onednn_version.restype = ctypes.c_char_p
-    built.jconv_onednn_conv_query.restype = ctypes.c_int64
     built.jconv_onednn_conv_plans.restype = ctypes.c_int64
     for name in TARGETS:
         handler = jax.ffi.pycapsule(getattr(built, target(name)))

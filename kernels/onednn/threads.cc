@@ -20,10 +20,7 @@ int Threads(const xla::ffi::ThreadPool& pool) {
   return of_pool > 0 ? static_cast<int>(std::min<int64_t>(of_pool, kMostThreads)) : kMostThreads;
 }
 
-Team::Team(const xla::ffi::ThreadPool& pool)
-    : size_(Threads(pool)), before_(omp_get_max_threads()) {
-  omp_set_num_threads(size_);
-}
+Team::Team(int size) : size_(size), before_(omp_get_max_threads()) { omp_set_num_threads(size_); }
 
 Team::~Team() { omp_set_num_threads(before_); }
 

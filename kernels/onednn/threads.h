@@ -27,11 +27,11 @@ int MostThreads();
 // How many of them XLA's pool has.
 int Threads(const xla::ffi::ThreadPool& pool);
 
-// The threads of one call of oneDNN. While it lives, OpenMP uses `Threads(pool)` threads on
-// the calling thread.
+// The threads of one call of oneDNN. While it lives, OpenMP uses as many on the calling thread.
 class Team {
  public:
-  explicit Team(const xla::ffi::ThreadPool& pool);
+  explicit Team(const xla::ffi::ThreadPool& pool) : Team(Threads(pool)) {}
+  explicit Team(int size);
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;

@@ -169,7 +169,7 @@ def chosen(platform="cpu", groups=32):
 def on_xla_alone(monkeypatch):
     """As where the extension is not built."""
     for op in OPERATIONS.values():
-        table = tuple(row for row in op.table if row.name != "onednn")
+        table = tuple(row for row in op.table if not row.name.startswith("onednn"))
         monkeypatch.setattr(op, "table", table)
 
 

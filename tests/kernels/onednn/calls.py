@@ -94,23 +94,24 @@ def static_of(case: Case, dtype) -> dict:
     }  # fmt: skip
 
 
-def calls(case: Case, key, dtype) -> dict[str, Call]:
+def calls(case: Case, key, dtype, body: str = "conv") -> dict[str, Call]:
+    """The three directions, computed by `body`_forward and its likes."""
     window, static, d = window_of(case), static_of(case, dtype), case.definition
     x, w = case.arrays(key, dtype)
     dy = jax.random.normal(key, (case.x[0], *window.output, case.k), jnp.float32).astype(dtype)
     pixels = case.x[0] * int(np.prod(window.output))
     rows = {
-        "forward": ((x, w), onednn.conv_forward, onednn.conv_forward_unsupported,
-                    oracle.conv(x, w, **d), case.terms),
-        "input_grad": ((dy, w), onednn.conv_input_grad, onednn.conv_input_grad_unsupported,
-                       oracle.input_grad(dy, w, input=case.x[1:-1], **d), case.terms * case.k),
-        "filter_grad": ((x, dy), onednn.conv_filter_grad, onednn.conv_filter_grad_unsupported,
-                        oracle.filter_grad(x, dy, window=case.window, **d), pixels),
+        "forward": ((x, w), oracle.conv(x, w, **d), case.terms),
+        "input_grad": (
+            (dy, w), oracle.input_grad(dy, w, input=case.x[1:-1], **d), case.terms * case.k
+        ),
+        "filter_grad": ((x, dy), oracle.filter_grad(x, dy, window=case.window, **d), pixels),
     }  # fmt: skip
     return {
         name: Call(
-            operands, static, functools.partial(run, **static),
-            refuses(*map(jax.typeof, operands), **static), expected, terms,
+            operands, static, functools.partial(getattr(onednn, f"{body}_{name}"), **static),
+            getattr(onednn, f"{body}_{name}_unsupported")(*map(jax.typeof, operands), **static),
+            expected, terms,
         )
-        for name, (operands, run, refuses, expected, terms) in rows.items()
+        for name, (operands, expected, terms) in rows.items()
     }  # fmt: skip

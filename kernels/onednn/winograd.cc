@@ -1,0 +1,205 @@
+#include "winograd.h"
+
+#include <cstring>
+#include <exception>
+
+#include "scratch.h"
+#include "threads.h"
+#include "winograd_desk.h"
+
+namespace jconv {
+namespace {
+
+constexpr size_t kMostPlans = 256;
+constexpr int64_t kAtOnce = 4096;  // pairs of channels of a filter that a task transforms
+
+Cache<WinogradPlan>& Plans() {
+  static Cache<WinogradPlan> plans(kMostPlans);
+  return plans;
+}
+
+float* Floats(const ffi::AnyBuffer& buffer) { return static_cast<float*>(buffer.untyped_data()); }
+
+template <class Matrix>
+void Transform(const float* const* from, float* const* to, int64_t channels) {
+  OnWidest<TransformTile<Matrix>, const float* const*, float* const*, int64_t>(from, to, channels);
+}
+
+// Runs workers on XLA's threads, OpenMP on one thread in each; the first error is thrown again.
+template <class Work>
+void Workers(ffi::ThreadPool& pool, int64_t workers, const Work& work) {
+  std::mutex mutex;
+  std::exception_ptr failure;
+  ParallelFor(pool, static_cast<int>(workers), workers, [&](int64_t worker) {
+    try {
+      const Team alone(1);
+      work(worker);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex);
+      if (!failure) failure = std::current_exception();
+    }
+  });
+  if (failure) std::rethrow_exception(failure);
+}
+
+// Calls `f(first, count)` for parts of a filter's pairs of channels, on all threads.
+template <class F>
+void OverFilter(ffi::ThreadPool& pool, int64_t pairs, const F& f) {
+  ParallelFor(pool, Threads(pool), (pairs + kAtOnce - 1) / kAtOnce,
+              [&](int64_t part) { f(part * kAtOnce, std::min(kAtOnce, pairs - part * kAtOnce)); });
+}
+
+// The filter, transformed, in the order that the products like.
+void TransformFilter(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradPlan& plan,
+                     const float* w, float* planes, void* best, void* pad) {
+  const int64_t pairs = spec.w[2] * spec.w[3], plane = plan.filter.get_strides()[0];
+  OverFilter(pool, pairs, [&](int64_t first, int64_t count) {
+    const Column<const float, kTaps * kTaps> taps(w + first, pairs, spec.transposed);
+    const Column<float, kPoints> points(planes + first, plane);
+    Transform<TapsToPoints>(taps.at, points.at, count);
+  });
+  const Team team(pool);
+  const auto turn = team.Turn();
+  dnnl::stream stream(Engine());
+  const memory::desc ordered = spec.transposed ? plan.filter.permute_axes({0, 2, 1}) : plan.filter;
+  plan.reorder.execute(stream,
+                       {{DNNL_ARG_FROM, memory(ordered, Engine(), planes)},
+                        {DNNL_ARG_TO, memory(plan.second, Engine(), best)},
+                        {DNNL_ARG_SCRATCHPAD, memory(plan.reorder_scratchpad, Engine(), pad)}});
+  stream.wait();
+}
+
+void Correlate(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradPlan& plan,
+               const float* x, const float* w, float* y, Scratch memory_left) {
+  float* planes = reinterpret_cast<float*>(memory_left.Take(plan.filter.get_size()));
+  char* best = memory_left.Take(plan.second.get_size());
+  TransformFilter(pool, spec, plan, w, planes, best,
+                  memory_left.Take(plan.reorder_scratchpad.get_size()));
+  auto* zeros = static_cast<float*>(
+      std::memset(memory_left.Take(plan.zeros.get_size()), 0, plan.zeros.get_size()));
+  char* desks = memory_left.Take(plan.workers * plan.desk());
+  const Tiles tiles(spec);
+  std::atomic<int64_t> next{0};
+  Workers(pool, plan.workers, [&](int64_t worker) {
+    const Desk desk(plan, desks + worker * plan.desk(), best);
+    for (int64_t part = next++; part < plan.parts; part = next++) {
+      const int64_t begin = part * plan.together;
+      const int64_t count = std::min(plan.together, spec.tiles() - begin);
+      for (int64_t i = 0; i < count; ++i) {
+        const float* pixels[kPoints];
+        tiles.Seen(begin + i, x, zeros, pixels);
+        Transform<PixelsToPoints>(pixels, desk.first.row(i).at, spec.x[3]);
+      }
+      desk.Multiply();  // the rows from `count` on give what nobody reads
+      for (int64_t i = 0; i < count; ++i) {
+        float* pixels[kStep * kStep];
+        tiles.Filled(begin + i, y, desk.outside, pixels);
+        Transform<PointsToOutput>(desk.result.read(i).at, pixels, spec.y[3]);
+      }
+    }
+  });
+}
+
+void FilterGrad(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradPlan& plan,
+                const float* x, const float* dy, float* dw, Scratch memory_left) {
+  const auto* zeros = static_cast<const float*>(
+      std::memset(memory_left.Take(plan.zeros.get_size()), 0, plan.zeros.get_size()));
+  char* desks = memory_left.Take(plan.workers * plan.desk());
+  const auto desk_of = [&](int64_t worker) {
+    return Desk(plan, desks + worker * plan.desk(), nullptr);
+  };
+  const Tiles tiles(spec);
+  Workers(pool, plan.workers, [&](int64_t worker) {
+    const Desk desk = desk_of(worker);
+    desk.result.Clear(0, spec.x[3]);
+    const int64_t end = (worker + 1) * plan.parts / plan.workers;
+    for (int64_t part = worker * plan.parts / plan.workers; part < end; ++part) {
+      const int64_t begin = part * plan.together;
+      const int64_t count = std::min(plan.together, spec.tiles() - begin);
+      for (int64_t i = 0; i < count; ++i) {
+        const float *seen[kPoints], *filled[kStep * kStep];
+        tiles.Seen(begin + i, x, zeros, seen);
+        tiles.Filled(begin + i, dy, zeros, filled);
+        Transform<PixelsToPoints>(seen, desk.first.row(i).at, spec.x[3]);
+        Transform<OutputToPoints>(filled, desk.second.row(i).at, spec.y[3]);
+      }
+      desk.first.Clear(count, plan.together);
+      desk.second.Clear(count, plan.together);
+      desk.Multiply();  // added to what is there
+    }
+  });
+  const Points sums = desk_of(0).result;
+  const int64_t pairs = spec.w[2] * spec.w[3];
+  OverFilter(pool, pairs, [&](int64_t first, int64_t count) {
+    for (int64_t worker = 1; worker < plan.workers; ++worker) {
+      const Points more = desk_of(worker).result;
+      for (int p = 0; p < kPoints; ++p) {
+        float* to = sums.data + p * sums.plane + first;
+        const float* from = more.data + p * more.plane + first;
+        for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+      }
+    }
+    const Column<const float, kPoints> points(sums.data + first, sums.plane);
+    const Column<float, kTaps * kTaps> taps(dw + first, pairs);
+    Transform<PointsToTaps>(points.at, taps.at, count);
+  });
+}
+
+template <class Run>
+ffi::Error Handle(const char* op, ffi::ThreadPool& pool, WinogradSpec spec, const Run& run,
+                  const ffi::AnyBuffer& x, const ffi::AnyBuffer& w, const ffi::AnyBuffer& y,
+                  const ffi::AnyBuffer& scratch, Ints lo) {
+  spec.x = ShapeOf(x), spec.w = ShapeOf(w), spec.y = ShapeOf(y), spec.lo = DimsOf(lo);
+  const auto body = [&] {
+    for (const auto* array : {&x, &w, &y}) {
+      Require(array->element_type() == ffi::DataType::F32, "x, w and y must be float32");
+    }
+    spec.Check();
+    spec.threads = Threads(pool);
+    const auto plan = Plans().Get(spec.key(), [&] { return WinogradPlan(spec); });
+    run(spec, *plan, Scratch(scratch, plan->scratch()));
+  };
+  return Guarded(op, body, [&] { return spec.Text(); });
+}
+
+ffi::Error HandleCorrelate(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
+                           ffi::Result<ffi::AnyBuffer> y, ffi::Result<ffi::AnyBuffer> scratch,
+                           Ints lo, bool transposed) {
+  WinogradSpec spec;
+  spec.transposed = transposed;
+  const auto run = [&](const WinogradSpec& call, const WinogradPlan& plan, Scratch memory_left) {
+    Correlate(pool, call, plan, Floats(x), Floats(w), Floats(*y), std::move(memory_left));
+  };
+  return Handle("winograd", pool, spec, run, x, w, *y, *scratch, lo);
+}
+
+ffi::Error HandleFilterGrad(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
+                            ffi::Result<ffi::AnyBuffer> dw, ffi::Result<ffi::AnyBuffer> scratch,
+                            Ints lo) {
+  WinogradSpec spec;
+  spec.filter_grad = true;
+  const auto run = [&](const WinogradSpec& call, const WinogradPlan& plan, Scratch memory_left) {
+    FilterGrad(pool, call, plan, Floats(x), Floats(dy), Floats(*dw), std::move(memory_left));
+  };
+  return Handle("winograd_filter_grad", pool, spec, run, x, *dw, dy, *scratch, lo);
+}
+
+auto Binding() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<ffi::AnyBuffer>()
+      .Arg<ffi::AnyBuffer>()
+      .Ret<ffi::AnyBuffer>()
+      .Ret<ffi::AnyBuffer>()
+      .Attr<Ints>("lo");
+}
+
+}  // namespace
+
+#pragma GCC visibility push(default)
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jconv_onednn_winograd, HandleCorrelate,
+                              Binding().Attr<bool>("transposed"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jconv_onednn_winograd_filter_grad, HandleFilterGrad, Binding());
+#pragma GCC visibility pop
+
+}  // namespace jconv
