@@ -9,9 +9,12 @@ from jconv.core.dispatch import Implementation
 
 
 def onednn(body: str, name: str = "onednn") -> Implementation:
-    """The row `name` of `jconv_kernels.onednn.<body>`, for CPUs, where the library was built.
+    """The row of `jconv_kernels.onednn.<body>`, for CPUs, where the library was built.
 
     Chosen only where XLA compiles the program whole, for this machine.
+
+    Args:
+      name: the row's, of its own where a table has a second one.
     """
 
     def call(*arrays: Any, **static: Any) -> Any:

@@ -18,6 +18,7 @@ LEAST_OF_AN_EXAMPLE = 2**24
 FEW_FEATURES, MOST_FEATURES = 32, 4
 MANY_CHANNELS = 32
 LEAST_TILES = 256
+MOST_COLUMNS = 3  # that oneDNN's filter gradient of depthwise convolutions has code for
 LEAST_PRODUCTS = 2**22  # below, a loop over chunks takes as long as what it computes
 
 
@@ -141,6 +142,16 @@ def few_features(call: Call, *_: Any) -> str | None:
     many = call.groups == 1 and call.taps > 1 and call.channels >= MANY_CHANNELS
     if many and call.features <= MOST_FEATURES:
         return f"slower from {MANY_CHANNELS} channels or more to {MOST_FEATURES} or fewer"
+    return None
+
+
+def few_columns(call: Call, *_: Any) -> str | None:
+    """jconv's own loop for filter gradients of depthwise convolutions."""
+    # Against oneDNN's: dw5_28x240 0.27, dw7_28x192 0.23, and on 16 images, 7x7, 24x24x96 0.16,
+    # 12x12x192 0.18, 6x6x384 0.13; one axis of 400x256, 31 taps, 0.5. oneDNN has code for up to
+    # three columns: dw3_56x128 1.3, dw3s2_56x128 1.5, and on 16 images 24x24x144 2.5, 6x6x576 2.8.
+    if call.size[-1] <= MOST_COLUMNS:
+        return f"slower for windows of {MOST_COLUMNS} columns or fewer"
     return None
 
 

@@ -58,18 +58,19 @@ def _by_name(name, body, call_of, formulation, *rules):
     return Implementation(name, body(formulation), unsupported, by_name_only=True)
 
 
+def _outside(row, call_of, slower):
+    """A row outside XLA, chosen unless the rule `slower` speaks against it."""
+    return dataclasses.replace(row, slower=calls.reasons(call_of, slower))
+
+
 def _tiles(call_of, direction, pairs):
     """Winograd's tiles with oneDNN's products."""
-    return dataclasses.replace(
-        onednn(f"winograd_{direction}", name="onednn_winograd"),
-        slower=calls.reasons(call_of, measured.tiles_pay(pairs)),
-    )
+    row = onednn(f"winograd_{direction}", "onednn_winograd")
+    return _outside(row, call_of, measured.tiles_pay(pairs))
 
 
 def _table(body, call_of, gathers, direction):
-    direct = dataclasses.replace(
-        onednn(f"conv_{direction}"), slower=calls.reasons(call_of, measured.few_features)
-    )
+    direct = _outside(onednn(f"conv_{direction}"), call_of, measured.few_features)
 
     def row(name, formulation, *rules, slower):
         return _row(name, body, call_of, formulation, *rules, slower=slower)
@@ -153,6 +154,11 @@ INPUT_GRAD = _table(
 FILTER_GRAD = one_body(
     bodies.filter_grad_on_xla,
     _tiles(calls.filter_grad, "filter_grad", pairs=60),
+    _outside(
+        onednn("depthwise_filter_grad", "onednn_depthwise"),
+        calls.filter_grad,
+        measured.few_columns,
+    ),
     onednn("conv_filter_grad"),
     _filter_row("depthwise", depthwise.filter_grad, one_channel_each, slower=[]),
     _filter_row("planes", planes.filter_grad, three_axes, slower=[measured.planes_pay]),

@@ -11,6 +11,8 @@ from .conv import conv_forward as conv_forward
 from .conv import conv_forward_unsupported as conv_forward_unsupported
 from .conv import conv_input_grad as conv_input_grad
 from .conv import conv_input_grad_unsupported as conv_input_grad_unsupported
+from .depthwise import depthwise_filter_grad as depthwise_filter_grad
+from .depthwise import depthwise_filter_grad_unsupported as depthwise_filter_grad_unsupported
 from .library import available as available
 from .library import version as version
 from .norm import standardize as standardize

@@ -51,15 +51,6 @@ void Run(ConvSpec spec, const ffi::ThreadPool& pool, void* x, void* w, void* bia
   stream.wait();
 }
 
-ConvSpec SpecOf(ConvKind kind, ffi::AnyBuffer x, ffi::AnyBuffer w, ffi::AnyBuffer y, Ints stride,
-                Ints pads, Ints dilation, int64_t groups) {
-  ConvSpec spec{kind, TypeOf(x.element_type()), TypeOf(w.element_type()), TypeOf(y.element_type())};
-  spec.groups = groups;
-  spec.x = DimsOf(x.dimensions()), spec.w = DimsOf(w.dimensions()), spec.y = DimsOf(y.dimensions());
-  spec.stride = DimsOf(stride), spec.dilation = DimsOf(dilation), spec.pads = DimsOf(pads);
-  return spec;
-}
-
 ffi::Error Forward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
                    ffi::RemainingArgs rest, ffi::Result<ffi::AnyBuffer> y,
                    ffi::Result<ffi::AnyBuffer> scratch, Ints stride, Ints pads, Ints dilation,

@@ -44,6 +44,10 @@ struct ConvSpec {
   void Check() const;
 };
 
+// Of a handler's buffers and attributes; `x`, `w` and `y` play their parts whichever is the result.
+ConvSpec SpecOf(ConvKind kind, ffi::AnyBuffer x, ffi::AnyBuffer w, ffi::AnyBuffer y, Ints stride,
+                Ints pads, Ints dilation, int64_t groups);
+
 // A compiled primitive, the layouts of its operands, and the order to or from the layout of the
 // filter.
 struct ConvPlan {

@@ -132,13 +132,13 @@ def _filter(x, dy, window, dtype):
 
 def _unsupported(kind, x, w, y, window, precision, out_sharding):
     takes = DTYPES if _quantised(x, w, y) else FLOATS
-    reason = limits.unsupported(x, w, y, dtypes=tuple(takes)) or limits.unsupported_window(window)
+    reason = (
+        limits.unsupported(x, w, y, dtypes=tuple(takes))
+        or limits.unsupported_window(window)
+        or limits.unsupported_sums(window, precision)
+    )
     if reason:
         return reason
-    if any(side < 0 for pad in window.pads for side in pad):
-        return f"not with negative padding, got {window.pads}"
-    if isinstance(precision, jax.lax.DotAlgorithm | jax.lax.DotAlgorithmPreset):
-        return f"the sums' algorithm can't be chosen, got precision={precision}"
     try:
         _, implementation = _ask(kind, *_as_computed(kind, x, w, y, window), window)
     except NotImplementedError as error:

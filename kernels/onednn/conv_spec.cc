@@ -31,6 +31,15 @@ void AllAtLeast(int64_t least, const Dims& values, const char* name) {
 
 }  // namespace
 
+ConvSpec SpecOf(ConvKind kind, ffi::AnyBuffer x, ffi::AnyBuffer w, ffi::AnyBuffer y, Ints stride,
+                Ints pads, Ints dilation, int64_t groups) {
+  ConvSpec spec{kind, TypeOf(x.element_type()), TypeOf(w.element_type()), TypeOf(y.element_type())};
+  spec.groups = groups;
+  spec.x = DimsOf(x.dimensions()), spec.w = DimsOf(w.dimensions()), spec.y = DimsOf(y.dimensions());
+  spec.stride = DimsOf(stride), spec.dilation = DimsOf(dilation), spec.pads = DimsOf(pads);
+  return spec;
+}
+
 Key ConvSpec::key() const {
   Key key{static_cast<int64_t>(kind),
           static_cast<int64_t>(x.size()),

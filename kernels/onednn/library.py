@@ -21,6 +21,7 @@ TARGETS = (
     "conv",
     "conv_input_grad",
     "conv_filter_grad",
+    "depthwise_filter_grad",
     "max_pool",
     "pool_take",
     "pool_put",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from jax.lax import DotAlgorithm, DotAlgorithmPreset
 from jax.sharding import AxisType
 
 from .library import available
@@ -44,6 +45,15 @@ def unsupported_window(window: Any) -> str | None:
         return "not for symbolic sizes"
     if any(d != 1 for d in window.input_dilation):
         return f"not with input_dilation, got {window.input_dilation}"
+    return None
+
+
+def unsupported_sums(window: Any, precision: Any) -> str | None:
+    """Why no convolution here is computed so, or None."""
+    if any(side < 0 for pad in window.pads for side in pad):
+        return f"not with negative padding, got {window.pads}"
+    if isinstance(precision, DotAlgorithm | DotAlgorithmPreset):
+        return f"the sums' algorithm can't be chosen, got precision={precision}"
     return None
 
 

@@ -3,8 +3,9 @@
 // oneDNN as PyPI has it runs on OpenMP, whose threads are not XLA's, and XLA may run several
 // handlers at once, on one CPU device or on several. So oneDNN's primitives run one after the
 // other, each on all threads: the CPU is never shared out twice, and a filter gradient, whose sums
-// are split by the number of threads, is the same in every run. Loops of our own run on XLA's pool,
-// which knows of everything that waits.
+// are split by the number of threads, is the same in every run. Loops of our own, and products of
+// matrices inside them that take one thread each, run on XLA's pool, which knows of everything that
+// waits.
 #pragma once
 
 #include <algorithm>

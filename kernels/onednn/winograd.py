@@ -113,9 +113,7 @@ def _unsupported(first, second, dtype, window, precision):
         return "only stride, dilation and groups of 1"
     if 0 in (*window.input, *window.output):
         return "nothing to compute"
-    if isinstance(precision, jax.lax.DotAlgorithm | jax.lax.DotAlgorithmPreset):
-        return f"the sums' algorithm can't be chosen, got precision={precision}"
-    return None
+    return limits.unsupported_sums(window, precision)
 
 
 def _other_code(x, w, y, pads, **kind):
