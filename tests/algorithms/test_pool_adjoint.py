@@ -28,6 +28,7 @@ CASES = {  # N, *spatial, C; then the window
     "ceil_mode": ((1, 5, 6, 2), {"size": 2, "stride": 2, "ceil_mode": True}),
 }
 each_case = pytest.mark.parametrize(("shape", "options"), CASES.values(), ids=CASES)
+SELDOM = ("side_by_side", "gaps", "one_window", "ceil_mode")
 
 
 def window_of(shape, options):
@@ -49,7 +50,13 @@ def arrays(shape, window, key):
     return dy, jax.random.randint(key, dy.shape, 0, np.prod(window.size)).astype("uint8")
 
 
-@each_case
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        pytest.param(*case, id=name, marks=pytest.mark.slow if name in SELDOM else ())
+        for name, case in CASES.items()
+    ],
+)
 def test_put(shape, options, key):
     window = window_of(shape, options)
     dy, tap = arrays(shape, window, key)

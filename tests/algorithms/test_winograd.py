@@ -117,6 +117,7 @@ MEMORY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MEMORY.values(), ids=MEMORY)
 @each_tile
 def test_memory(case, name):

@@ -17,6 +17,7 @@ from jconv.ops.blur_pool import blur_pool
 from jconv.ops.causal_mask import causal_mask
 from jconv.ops.partial_conv import partial_conv
 from jconv.ops.separable_conv import separable_conv
+from tests import often
 from tests.tolerance import assert_close
 
 LOCAL = {
@@ -28,7 +29,7 @@ LOCAL = {
 }
 
 
-@pytest.mark.parametrize("options", LOCAL.values(), ids=LOCAL)
+@pytest.mark.parametrize("options", often.cases(LOCAL, ("strides", "masked")))
 def test_conv_local_is_linens(options, key):
     """The same parameters by name and shape, and the same numbers from them."""
     x = jax.random.normal(key, (2, 7, 6, 3))

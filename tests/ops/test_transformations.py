@@ -22,6 +22,7 @@ from jax.test_util import check_grads
 
 import jconv
 from jconv import losses
+from tests import often
 from tests.ops import (
     activations_losses_operations,
     conv_variant_operations,
@@ -58,7 +59,7 @@ OPS = CORE | FAMILIES
 
 
 def each(names):
-    return [pytest.param(n, marks=pytest.mark.slow if n in FAMILIES else ()) for n in names]
+    return often.names(names, CORE)
 
 
 @pytest.fixture
@@ -88,14 +89,19 @@ def grad(f, operands):
     return jax.grad(loss(f), tuple(range(len(operands))))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        # What is checked of the drop-ins often is in tests/lax.
-        pytest.param(n, marks=pytest.mark.slow if n in lax_operations.OPS else ())
-        for n in FAMILIES
-    ],
-)
+# The drop-ins are checked in tests/lax; the others take two seconds or more to compile, and are
+# near relations of what is checked often, or differentiated in tests of their own.
+SELDOM = {
+    *lax_operations.OPS, *VARIANTS, "roi_align", "deform_conv", "stochastic_pool", "roi_pool",
+    "stochastic_pool_mean", "softmax_focal", "conv_norm_bound", "stochastic_depth", "conv_matrix",
+    "sigmoid_focal", "resize_cubic", "partial_conv", "softmax_cross_entropy", "layer_norm_masked",
+    "instance_norm", "separable_conv", "fft_conv", "gaussian_dropout", "conv_singular_values",
+    "conv_local", "drop_block", "blur_pool", "alpha_dropout", "depthwise_conv", "channel_dropout",
+    "fractional_max_pool",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", often.names(FAMILIES, set(FAMILIES) - SELDOM))
 def test_in_short(op):
     """Both modes, both orders, remat and vmap in one program."""
     operands = op.operands()
@@ -181,6 +187,7 @@ def test_second_derivatives(op):
     same(program, op, operands, tangents, tolerance=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", each(name for name in OPS if name not in norm_operations.CONSTANTS_INSIDE)
 )

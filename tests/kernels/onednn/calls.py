@@ -12,6 +12,7 @@ import pytest
 from jconv_kernels import onednn
 
 from jconv.window import Window
+from tests.often import cases as often_cases
 from tests.ops.conv_cases import CASES, Case
 from tests.oracles import conv as oracle
 
@@ -49,13 +50,7 @@ TAKEN = {
 
 def each_of(cases, *often):
     """All of the cases: those named on every change, the others on demand."""
-    return pytest.mark.parametrize(
-        "case",
-        [
-            pytest.param(case, id=name, marks=() if name in often else pytest.mark.slow)
-            for name, case in cases.items()
-        ],
-    )
+    return pytest.mark.parametrize("case", often_cases(cases, often))
 
 
 each_case = each_of(
