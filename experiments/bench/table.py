@@ -58,13 +58,18 @@ def document(device: str, rows: Sequence[Row], files: Sequence[str]) -> str:
     by_setting: dict[tuple, list[Row]] = {}
     for row in rows:
         by_setting.setdefault(row.session.setting, []).append(row)
-    parts = [_part(of_setting) for of_setting in by_setting.values()]
+    as_installed_first = sorted(by_setting.values(), key=lambda rows: not _with_onednn(rows[0]))
+    parts = [_part(of_setting) for of_setting in as_installed_first]
     return "\n\n".join([head, f"# Benchmarks: {device.upper()}", READING, *parts]) + "\n"
+
+
+def _with_onednn(row: Row) -> bool:
+    return "onednn" in row.session.versions
 
 
 def _part(rows: list[Row]) -> str:
     newest = max((row.session for row in rows), key=lambda session: session.date)
-    by = "with oneDNN" if "onednn" in newest.versions else "on XLA alone"
+    by = "with oneDNN" if _with_onednn(rows[0]) else "on XLA alone"
     settings = "".join(f", {name}={value}" for name, value in newest.settings.items())
     title = f"## {newest.processor}, {newest.cores} cores, jaxlib {newest.versions['jaxlib']}, {by}"
     table = lines(rows)
