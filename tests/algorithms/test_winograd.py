@@ -94,6 +94,7 @@ def test_dtypes(dtype, key, x64):
         assert_close(actual, expected, terms=terms * GROWTH[name] ** 2)
 
 
+@pytest.mark.slow
 def test_rounding(key):
     """F(2x2) within twice the direct form's error, as a default must be; F(4x4) is not."""
     case = Case(x=(2, 14, 14, 128), window=THREE, k=32)

@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 import jconv
 import jconv.lax
+from tests import often
 
 pytestmark = pytest.mark.devices
 
@@ -62,7 +63,7 @@ def same(actual, expected):
         np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-4 * np.abs(e).max(initial=1.0))
 
 
-@each_case
+@pytest.mark.parametrize("name", often.names(CASES, ("grouped", "one_axis")))
 @each_kind
 def test_examples_stay_on_their_devices(name, kind):
     """Of a step only the filter's gradient is communicated: one sum over the devices."""

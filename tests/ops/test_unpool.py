@@ -11,6 +11,7 @@ import pytest
 
 from jconv.ops.max_pool import max_pool
 from jconv.ops.unpool import max_unpool
+from tests import often
 from tests.ops.pool_cases import CASES
 from tests.oracles import pool_variants as oracle
 
@@ -22,7 +23,7 @@ each_case = pytest.mark.parametrize("case", [CASES[name] for name in NAMES], ids
 
 
 @each_case
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", often.names(["float32", "bfloat16"], ["float32"]))
 def test_matches_definition(case, dtype):
     """Maxima at their positions, some of them those of several windows, some nowhere."""
     x = jnp.asarray(case.image(np.float32), dtype)
