@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <dnnl.hpp>
 #include <new>
 #include <stdexcept>
@@ -73,6 +72,12 @@ inline memory::data_type TypeOf(ffi::DataType type) {
   }
 }
 
+// The numbers of a buffer that must be float32.
+inline float* Floats(const ffi::AnyBuffer& buffer, const char* name) {
+  Require(buffer.element_type() == ffi::DataType::F32, std::string(name) + " must be float32");
+  return static_cast<float*>(buffer.untyped_data());
+}
+
 inline const char* Name(memory::data_type type) { return dnnl_dt2str(memory::convert_to_c(type)); }
 
 // Runs `body`; whatever it throws becomes an XLA error that says "<op>: <reason>; got <call>".
@@ -100,25 +105,6 @@ ffi::Error Guarded(const char* op, Body&& body, Call&& call) noexcept {
   } catch (...) {
     return error(ffi::ErrorCode::kInternal, "an exception of unknown type");
   }
-}
-
-// Runs `body(answer)`, which returns bytes and writes `answer`, for a query from Python: what it
-// throws makes -1, with the reason in `text`.
-template <class Body>
-int64_t Answered(char* text, int64_t size, Body&& body) noexcept {
-  int64_t bytes = -1;
-  std::string answer;
-  try {
-    bytes = static_cast<int64_t>(body(answer));
-  } catch (const dnnl::error& error) {
-    answer =
-        error.status == dnnl_unimplemented ? "oneDNN has no code for it on this CPU" : error.what();
-  } catch (const std::exception& error) {
-    answer = error.what();
-  }
-  std::strncpy(text, answer.c_str(), size - 1);
-  text[size - 1] = '\0';
-  return bytes;
 }
 
 }  // namespace jconv

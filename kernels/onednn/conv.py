@@ -12,7 +12,6 @@ So is what oneDNN has only slow reference code for.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from typing import Any
 
@@ -20,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import limits
+from . import limits, shapes
 from .library import ask, target
 
 FORWARD, INPUT_GRAD, FILTER_GRAD = range(3)  # ConvKind, in conv.h
@@ -49,7 +48,7 @@ def conv_forward(
       precision, out_sharding: as the tables pass them; see `conv_forward_unsupported`.
       bias, residual, relu: computed in the same pass over y. None and False leave one out.
     """
-    y = _output(x, w, window, dtype)
+    y = shapes.output(x, w, window, dtype)
     if _quantised(x, w, y) and (bias is not None or residual is not None or relu):
         raise NotImplementedError("bias, residual and relu are for floats")
     if _quantised(x, w, y) and x.dtype == np.int8 and not _exact(x, w, y, window):
@@ -76,7 +75,7 @@ def conv_input_grad(
     out_sharding: Any = None,
 ) -> jax.Array:
     """dx (N, *input, C) from dy (N, *output, K): the transposed convolution."""
-    dx = _input(dy, w, window, dtype)
+    dx = shapes.input_grad(dy, w, window, dtype)
     result, w, dy = _as_computed(INPUT_GRAD, dx, w, dy, window)
     scratch, _ = _ask(INPUT_GRAD, result, w, dy, window)
     return _call("conv_input_grad", (result, scratch), dy, w, window=window).astype(dx.dtype)
@@ -92,7 +91,7 @@ def conv_filter_grad(
     out_sharding: Any = None,
 ) -> jax.Array:
     """dw (*window, C/G, K) from x (N, *input, C) and dy (N, *output, K)."""
-    dw = _filter(x, dy, window, dtype)
+    dw = shapes.filter_grad(x, dy, window, dtype)
     x, result, dy = _as_computed(FILTER_GRAD, x, dw, dy, window)
     scratch, _ = _ask(FILTER_GRAD, x, result, dy, window)
     return _call("conv_filter_grad", (result, scratch), x, dy, window=window).astype(dw.dtype)
@@ -100,44 +99,25 @@ def conv_filter_grad(
 
 def conv_forward_unsupported(x, w, *, window, dtype=None, precision=None, out_sharding=None):
     """Why oneDNN can't compute the call, in words, or None if it can."""
-    y = _output(x, w, window, dtype)
+    y = shapes.output(x, w, window, dtype)
     return _unsupported(FORWARD, x, w, y, window, precision, out_sharding)
 
 
 def conv_input_grad_unsupported(dy, w, *, window, dtype=None, precision=None, out_sharding=None):
     """Why oneDNN can't compute the call, in words, or None if it can."""
-    dx = _input(dy, w, window, dtype)
+    dx = shapes.input_grad(dy, w, window, dtype)
     return _unsupported(INPUT_GRAD, dx, w, dy, window, precision, out_sharding)
 
 
 def conv_filter_grad_unsupported(x, dy, *, window, dtype=None, precision=None, out_sharding=None):
     """Why oneDNN can't compute the call, in words, or None if it can."""
-    dw = _filter(x, dy, window, dtype)
+    dw = shapes.filter_grad(x, dy, window, dtype)
     return _unsupported(FILTER_GRAD, x, dw, dy, window, precision, out_sharding)
-
-
-def _output(x, w, window, dtype):
-    return jax.ShapeDtypeStruct((x.shape[0], *window.output, w.shape[-1]), dtype or x.dtype)
-
-
-def _input(dy, w, window, dtype):
-    shape = dy.shape[0], *window.input, w.shape[-2] * window.groups
-    return jax.ShapeDtypeStruct(shape, dtype or dy.dtype)
-
-
-def _filter(x, dy, window, dtype):
-    shape = *window.size, x.shape[-1] // window.groups, dy.shape[-1]
-    return jax.ShapeDtypeStruct(shape, dtype or x.dtype)
 
 
 def _unsupported(kind, x, w, y, window, precision, out_sharding):
     takes = DTYPES if _quantised(x, w, y) else FLOATS
-    reason = (
-        limits.unsupported(x, w, y, dtypes=tuple(takes))
-        or limits.unsupported_window(window)
-        or limits.unsupported_sums(window, precision)
-    )
-    if reason:
+    if reason := limits.unsupported_conv(x, w, y, window, precision, dtypes=tuple(takes)):
         return reason
     try:
         _, implementation = _ask(kind, *_as_computed(kind, x, w, y, window), window)
@@ -220,19 +200,12 @@ def _cast(a: Any, dtype: Any) -> Any:
 
 def _ask(kind, x, w, y, window, *, bias=None, residual=False, relu=False):
     """The call's scratch buffer, and oneDNN's name for the code that will run."""
-    return _query(
-        kind, len(x.shape), *(DTYPES[a.dtype.name] for a in (x, w, y)),
+    return ask(
+        "conv", kind, len(x.shape), *(DTYPES[a.dtype.name] for a in (x, w, y)),
         0 if bias is None else DTYPES[bias.dtype.name], window.groups, relu, residual, 0,
         *x.shape, *w.shape, *y.shape, *window.stride, *window.dilation,
         *(side for pad in window.pads for side in pad),
     )  # fmt: skip
-
-
-@functools.lru_cache(maxsize=4096)
-def _query(*integers):
-    size, implementation = ask("conv", *integers)
-    # With room to align it, and never empty.
-    return jax.ShapeDtypeStruct((size + 64,), np.uint8), implementation
 
 
 def _call(name, results, *operands, window, aliases=None, **attributes):

@@ -1,7 +1,5 @@
-#include <cstring>
-
 #include "conv.h"
-#include "threads.h"
+#include "query.h"
 
 namespace jconv {
 namespace {
@@ -127,19 +125,7 @@ void ConvSpec::Check() const {
 
 }  // namespace jconv
 
-// What a call needs, asked when it is lowered: bytes of scratch memory, at least 0, with oneDNN's
-// name for the code that would run in `text`; or -1, with the reason why there is none.
-//
-// `integers` are those of ConvSpec::key; threads = 0 means as many as there are.
 extern "C" __attribute__((visibility("default"))) int64_t
 jconv_onednn_conv_query(const int64_t* integers, int64_t count, char* text, int64_t size) {
-  using namespace jconv;
-  return Answered(text, size, [&](std::string& answer) {
-    ConvSpec spec = ConvSpec::Of(Key(integers, integers + count));
-    spec.Check();
-    if (spec.threads == 0) spec.threads = MostThreads();
-    const ConvPlan plan = MakePlan(spec);
-    answer = plan.implementation;
-    return plan.scratch();
-  });
+  return jconv::Query<jconv::ConvSpec>(integers, count, text, size, jconv::MakePlan);
 }

@@ -8,7 +8,7 @@
 //
 // Every task sums a part of the rows for a block of channels; the sums of the parts are added in
 // order. How many parts there are depends on the shape alone, so the result is the same in every
-// run, with any number of threads.
+// run, with any number of threads. All sums together, on the heap, are an eighth of x, or dw alone.
 
 #include "depthwise_rows.h"
 #include "threads.h"

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from . import limits
+from . import limits, shapes
 from .library import target
 
 DTYPES = ("float32", "bfloat16")
@@ -29,7 +29,7 @@ def depthwise_filter_grad(
     out_sharding: Any = None,
 ) -> jax.Array:
     """dw (*window, 1, C) from x (N, *input, C) and dy (N, *output, C)."""
-    dw = _filter(x, window, dtype)
+    dw = shapes.filter_grad(x, dy, window, dtype)
     if x.dtype != dy.dtype:  # where the output was made wider
         x, dy = x.astype(np.float32), dy.astype(np.float32)
     return jax.ffi.ffi_call(target("depthwise_filter_grad"), dw, vmap_method="sequential")(
@@ -46,16 +46,11 @@ def depthwise_filter_grad_unsupported(
     x, dy, *, window, dtype=None, precision=None, out_sharding=None
 ):
     """Why the call can't be computed here, in words, or None if it can."""
-    dw = _filter(x, window, dtype)
-    reason = limits.unsupported(x, dy, dw, dtypes=DTYPES) or limits.unsupported_window(window)
-    if reason:
+    dw = shapes.filter_grad(x, dy, window, dtype)
+    if reason := limits.unsupported_conv(x, dy, dw, window, precision, dtypes=DTYPES):
         return reason
     if len(window.size) > 2:
         return f"only one or two spatial axes, got {len(window.size)}"
     if not window.groups == x.shape[-1] == dy.shape[-1]:
         return "only for one channel into and one out of each group"
-    return limits.unsupported_sums(window, precision)
-
-
-def _filter(x, window, dtype):
-    return jax.ShapeDtypeStruct((*window.size, 1, x.shape[-1]), dtype or x.dtype)
+    return None

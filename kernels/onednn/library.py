@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
 TARGETS = (
     "conv",
@@ -35,6 +36,7 @@ TARGETS = (
 DISTRIBUTION = "onednn-cpu-gomp"  # brings libdnnl, the library itself
 SONAME = "libdnnl.so.3"
 RTLD_NOW = 2
+ALIGNMENT = 64  # kAlignment, in scratch.h: bytes
 
 
 def available() -> str | None:
@@ -69,8 +71,9 @@ def target(name: str) -> str:
     return f"jconv_onednn_{name}"
 
 
-def ask(query: str, *integers: int) -> tuple[int, str]:
-    """What a call needs: bytes of scratch memory, and oneDNN's name for the code that will run.
+@functools.lru_cache(maxsize=4096)
+def ask(query: str, *integers: int) -> tuple[jax.ShapeDtypeStruct, str]:
+    """What a call needs: its scratch buffer, and oneDNN's name for the code that will run.
 
     Args:
       query: a function of the library, such as "conv".
@@ -87,7 +90,8 @@ def ask(query: str, *integers: int) -> tuple[int, str]:
     size = function(packed, ctypes.c_int64(len(integers)), text, ctypes.c_int64(len(text)))
     if size < 0:
         raise NotImplementedError(text.value.decode())
-    return size, text.value.decode()
+    # With room to align it, and never empty.
+    return jax.ShapeDtypeStruct((size + ALIGNMENT,), np.uint8), text.value.decode()
 
 
 @functools.cache

@@ -48,8 +48,17 @@ def unsupported_window(window: Any) -> str | None:
     return None
 
 
-def unsupported_sums(window: Any, precision: Any) -> str | None:
-    """Why no convolution here is computed so, or None."""
+def unsupported_conv(
+    x: Any, w: Any, y: Any, window: Any, precision: Any, *, dtypes: tuple[str, ...]
+) -> str | None:
+    """Why no convolution of these, or gradient of it, is computed here, or None.
+
+    Args:
+      dtypes: the dtypes that are taken.
+    """
+    reason = unsupported(x, w, y, dtypes=dtypes) or unsupported_window(window)
+    if reason:
+        return reason
     if any(side < 0 for pad in window.pads for side in pad):
         return f"not with negative padding, got {window.pads}"
     if isinstance(precision, DotAlgorithm | DotAlgorithmPreset):

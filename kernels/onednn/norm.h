@@ -56,22 +56,9 @@ inline View ViewOf(Ints view, const Dims& x, const Dims& statistics, const Dims&
   return v;
 }
 
-inline float* Floats(const ffi::AnyBuffer& buffer, const char* name) {
-  Require(buffer.element_type() == ffi::DataType::F32, std::string(name) + " must be float32");
-  return static_cast<float*>(buffer.untyped_data());
-}
-
 template <class Number>
 Number* Numbers(const ffi::AnyBuffer& buffer) {
   return static_cast<Number*>(buffer.untyped_data());
-}
-
-// Calls `f(first, last)` for parts of 0 to n - 1, on all threads.
-template <class F>
-void InParts(ffi::ThreadPool& pool, int64_t n, int64_t parts, const F& f) {
-  const int64_t together = (n + parts - 1) / parts;
-  ParallelFor(pool, Threads(pool), (n + together - 1) / together,
-              [&](int64_t part) { f(part * together, std::min(n, (part + 1) * together)); });
 }
 
 // Calls `sum(a, chunk)` for all rows, then `merge(a, b)` for all statistics, then

@@ -84,4 +84,12 @@ void ParallelFor(xla::ffi::ThreadPool& pool, int threads, int64_t n, const F& f)
   state->all_done.wait(lock, [&] { return state->done == n; });
 }
 
+// Calls `f(first, last)` for parts of 0 to n - 1, on all threads. `f` must not throw.
+template <class F>
+void InParts(xla::ffi::ThreadPool& pool, int64_t n, int64_t parts, const F& f) {
+  const int64_t together = (n + parts - 1) / parts;
+  ParallelFor(pool, Threads(pool), (n + together - 1) / together,
+              [&](int64_t part) { f(part * together, std::min(n, (part + 1) * together)); });
+}
+
 }  // namespace jconv

@@ -18,8 +18,6 @@ Cache<WinogradPlan>& Plans() {
   return plans;
 }
 
-float* Floats(const ffi::AnyBuffer& buffer) { return static_cast<float*>(buffer.untyped_data()); }
-
 template <class Matrix>
 void Transform(const float* const* from, float* const* to, int64_t channels) {
   OnWidest<TransformTile<Matrix>, const float* const*, float* const*, int64_t>(from, to, channels);
@@ -42,21 +40,26 @@ void Workers(ffi::ThreadPool& pool, int64_t workers, const Work& work) {
   if (failure) std::rethrow_exception(failure);
 }
 
-// Calls `f(first, count)` for parts of a filter's pairs of channels, on all threads.
+// Calls `f(first, last)` for parts of a filter's pairs of channels, on all threads.
 template <class F>
 void OverFilter(ffi::ThreadPool& pool, int64_t pairs, const F& f) {
-  ParallelFor(pool, Threads(pool), (pairs + kAtOnce - 1) / kAtOnce,
-              [&](int64_t part) { f(part * kAtOnce, std::min(kAtOnce, pairs - part * kAtOnce)); });
+  InParts(pool, pairs, (pairs + kAtOnce - 1) / kAtOnce, f);
+}
+
+// What a tile sees outside of an image.
+float* Zeros(const WinogradPlan& plan, Scratch& memory_left) {
+  const size_t bytes = plan.zeros.get_size();
+  return static_cast<float*>(std::memset(memory_left.Take(bytes), 0, bytes));
 }
 
 // The filter, transformed, in the order that the products like.
 void TransformFilter(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradPlan& plan,
                      const float* w, float* planes, void* best, void* pad) {
   const int64_t pairs = spec.w[2] * spec.w[3], plane = plan.filter.get_strides()[0];
-  OverFilter(pool, pairs, [&](int64_t first, int64_t count) {
+  OverFilter(pool, pairs, [&](int64_t first, int64_t last) {
     const Column<const float, kTaps * kTaps> taps(w + first, pairs, spec.transposed);
     const Column<float, kPoints> points(planes + first, plane);
-    Transform<TapsToPoints>(taps.at, points.at, count);
+    Transform<TapsToPoints>(taps.at, points.at, last - first);
   });
   const Team team(pool);
   const auto turn = team.Turn();
@@ -75,8 +78,7 @@ void Correlate(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradPl
   char* best = memory_left.Take(plan.second.get_size());
   TransformFilter(pool, spec, plan, w, planes, best,
                   memory_left.Take(plan.reorder_scratchpad.get_size()));
-  auto* zeros = static_cast<float*>(
-      std::memset(memory_left.Take(plan.zeros.get_size()), 0, plan.zeros.get_size()));
+  const float* zeros = Zeros(plan, memory_left);
   char* desks = memory_left.Take(plan.workers * plan.desk());
   const Tiles tiles(spec);
   std::atomic<int64_t> next{0};
@@ -100,10 +102,30 @@ void Correlate(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradPl
   });
 }
 
+// dw from the workers' sums, which are added to the first worker's, in order.
+template <class DeskOf>
+void AddUp(ffi::ThreadPool& pool, const WinogradSpec& spec, int64_t workers, const DeskOf& desk_of,
+           float* dw) {
+  const Points sums = desk_of(0).result;
+  const int64_t pairs = spec.w[2] * spec.w[3];
+  OverFilter(pool, pairs, [&](int64_t first, int64_t last) {
+    for (int64_t worker = 1; worker < workers; ++worker) {
+      const Points more = desk_of(worker).result;
+      for (int p = 0; p < kPoints; ++p) {
+        float* to = sums.data + p * sums.plane;
+        const float* from = more.data + p * more.plane;
+        for (int64_t i = first; i < last; ++i) to[i] += from[i];
+      }
+    }
+    const Column<const float, kPoints> points(sums.data + first, sums.plane);
+    const Column<float, kTaps * kTaps> taps(dw + first, pairs);
+    Transform<PointsToTaps>(points.at, taps.at, last - first);
+  });
+}
+
 void FilterGrad(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradPlan& plan,
                 const float* x, const float* dy, float* dw, Scratch memory_left) {
-  const auto* zeros = static_cast<const float*>(
-      std::memset(memory_left.Take(plan.zeros.get_size()), 0, plan.zeros.get_size()));
+  const float* zeros = Zeros(plan, memory_left);
   char* desks = memory_left.Take(plan.workers * plan.desk());
   const auto desk_of = [&](int64_t worker) {
     return Desk(plan, desks + worker * plan.desk(), nullptr);
@@ -128,21 +150,7 @@ void FilterGrad(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradP
       desk.Multiply();  // added to what is there
     }
   });
-  const Points sums = desk_of(0).result;
-  const int64_t pairs = spec.w[2] * spec.w[3];
-  OverFilter(pool, pairs, [&](int64_t first, int64_t count) {
-    for (int64_t worker = 1; worker < plan.workers; ++worker) {
-      const Points more = desk_of(worker).result;
-      for (int p = 0; p < kPoints; ++p) {
-        float* to = sums.data + p * sums.plane + first;
-        const float* from = more.data + p * more.plane + first;
-        for (int64_t i = 0; i < count; ++i) to[i] += from[i];
-      }
-    }
-    const Column<const float, kPoints> points(sums.data + first, sums.plane);
-    const Column<float, kTaps * kTaps> taps(dw + first, pairs);
-    Transform<PointsToTaps>(points.at, taps.at, count);
-  });
+  AddUp(pool, spec, plan.workers, desk_of, dw);
 }
 
 template <class Run>
@@ -151,9 +159,6 @@ ffi::Error Handle(const char* op, ffi::ThreadPool& pool, WinogradSpec spec, cons
                   const ffi::AnyBuffer& scratch, Ints lo) {
   spec.x = ShapeOf(x), spec.w = ShapeOf(w), spec.y = ShapeOf(y), spec.lo = DimsOf(lo);
   const auto body = [&] {
-    for (const auto* array : {&x, &w, &y}) {
-      Require(array->element_type() == ffi::DataType::F32, "x, w and y must be float32");
-    }
     spec.Check();
     spec.threads = Threads(pool);
     const auto plan = Plans().Get(spec.key(), [&] { return WinogradPlan(spec); });
@@ -168,7 +173,8 @@ ffi::Error HandleCorrelate(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffe
   WinogradSpec spec;
   spec.transposed = transposed;
   const auto run = [&](const WinogradSpec& call, const WinogradPlan& plan, Scratch memory_left) {
-    Correlate(pool, call, plan, Floats(x), Floats(w), Floats(*y), std::move(memory_left));
+    Correlate(pool, call, plan, Floats(x, "x"), Floats(w, "w"), Floats(*y, "y"),
+              std::move(memory_left));
   };
   return Handle("winograd", pool, spec, run, x, w, *y, *scratch, lo);
 }
@@ -179,7 +185,8 @@ ffi::Error HandleFilterGrad(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuff
   WinogradSpec spec;
   spec.filter_grad = true;
   const auto run = [&](const WinogradSpec& call, const WinogradPlan& plan, Scratch memory_left) {
-    FilterGrad(pool, call, plan, Floats(x), Floats(dy), Floats(*dw), std::move(memory_left));
+    FilterGrad(pool, call, plan, Floats(x, "x"), Floats(dy, "dy"), Floats(*dw, "dw"),
+               std::move(memory_left));
   };
   return Handle("winograd_filter_grad", pool, spec, run, x, *dw, dy, *scratch, lo);
 }

@@ -11,13 +11,12 @@ Reference: Lavin & Gray 2016, "Fast algorithms for convolutional neural networks
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
 import numpy as np
 
-from . import limits
+from . import limits, shapes
 from .library import ask, target
 
 TAPS = (3, 3)
@@ -33,7 +32,7 @@ def winograd_forward(
     out_sharding: Any = None,
 ) -> jax.Array:
     """y (N, *output, K) = conv(x, w)."""
-    y = _like(x, window.output, w.shape[-1])
+    y = shapes.output(x, w, window)
     return _correlate(x, w, y, window.pads, transposed=False)
 
 
@@ -47,7 +46,7 @@ def winograd_input_grad(
     out_sharding: Any = None,
 ) -> jax.Array:
     """dx (N, *input, C) from dy (N, *output, K): the transposed convolution."""
-    dx = _like(dy, window.input, w.shape[-2])
+    dx = shapes.input_grad(dy, w, window)
     return _correlate(dy, w, dx, window.input_grad_pads, transposed=True)
 
 
@@ -61,7 +60,7 @@ def winograd_filter_grad(
     out_sharding: Any = None,
 ) -> jax.Array:
     """dw (3, 3, C, K) from x (N, *input, C) and dy (N, *output, K)."""
-    dw = _filter(x, dy)
+    dw = shapes.filter_grad(x, dy, window)
     scratch, _ = _ask(x, dw, dy, window.pads, filter_grad=True)
     call = _handler("winograd_filter_grad", dw, scratch)
     return call(x, dy, lo=_lo(window.pads))[0]
@@ -70,7 +69,7 @@ def winograd_filter_grad(
 def winograd_forward_unsupported(x, w, *, window, dtype=None, precision=None, out_sharding=None):
     """Why the call can't be computed, in words, or None if it can."""
     return _unsupported(x, w, dtype, window, precision) or _other_code(
-        x, w, _like(x, window.output, w.shape[-1]), window.pads
+        x, w, shapes.output(x, w, window), window.pads
     )
 
 
@@ -79,7 +78,7 @@ def winograd_input_grad_unsupported(
 ):
     """Why the call can't be computed, in words, or None if it can."""
     return _unsupported(dy, w, dtype, window, precision) or _other_code(
-        dy, w, _like(dy, window.input, w.shape[-2]), window.input_grad_pads, transposed=True
+        dy, w, shapes.input_grad(dy, w, window), window.input_grad_pads, transposed=True
     )
 
 
@@ -88,7 +87,7 @@ def winograd_filter_grad_unsupported(
 ):
     """Why the call can't be computed, in words, or None if it can."""
     return _unsupported(x, dy, dtype, window, precision) or _other_code(
-        x, _filter(x, dy), dy, window.pads, filter_grad=True
+        x, shapes.filter_grad(x, dy, window), dy, window.pads, filter_grad=True
     )
 
 
@@ -104,8 +103,9 @@ def _handler(name, result, scratch):
 
 def _unsupported(first, second, dtype, window, precision):
     result = jax.ShapeDtypeStruct((1,), dtype or first.dtype)
-    reason = limits.unsupported(first, second, result, dtypes=("float32",))
-    if reason or (reason := limits.unsupported_window(window)):
+    if reason := limits.unsupported_conv(
+        first, second, result, window, precision, dtypes=("float32",)
+    ):
         return reason
     if window.size != TAPS:
         return f"only filters of 3x3 taps, got {window.size}"
@@ -113,7 +113,7 @@ def _unsupported(first, second, dtype, window, precision):
         return "only stride, dilation and groups of 1"
     if 0 in (*window.input, *window.output):
         return "nothing to compute"
-    return limits.unsupported_sums(window, precision)
+    return None
 
 
 def _other_code(x, w, y, pads, **kind):
@@ -127,25 +127,11 @@ def _other_code(x, w, y, pads, **kind):
     return f"only with oneDNN's matrix products for AVX-512, here are {implementation}"
 
 
-def _like(image, spatial, channels):
-    return jax.ShapeDtypeStruct((image.shape[0], *spatial, channels), image.dtype)
-
-
-def _filter(x, dy):
-    return jax.ShapeDtypeStruct((*TAPS, x.shape[-1], dy.shape[-1]), x.dtype)
-
-
 def _lo(pads):
     return np.array([lo for lo, _ in pads], np.int64)
 
 
 def _ask(x, w, y, pads, *, transposed=False, filter_grad=False):
     """The call's scratch buffer, and oneDNN's name for the code of its products."""
-    return _query(filter_grad, transposed, 0, *x.shape, *w.shape, *y.shape, *(lo for lo, _ in pads))
-
-
-@functools.lru_cache(maxsize=4096)
-def _query(*integers):
-    size, implementation = ask("winograd", *integers)
-    # With room to align it, and never empty.
-    return jax.ShapeDtypeStruct((size + 64,), np.uint8), implementation
+    lo = (lo for lo, _ in pads)
+    return ask("winograd", filter_grad, transposed, 0, *x.shape, *w.shape, *y.shape, *lo)

@@ -1,5 +1,5 @@
+#include "query.h"
 #include "scratch.h"
-#include "threads.h"
 #include "winograd.h"
 #include "winograd_tiles.h"
 
@@ -120,16 +120,9 @@ size_t WinogradPlan::scratch() const {
 
 }  // namespace jconv
 
-// As jconv_onednn_conv_query, of WinogradSpec::key.
 extern "C" __attribute__((visibility("default"))) int64_t
 jconv_onednn_winograd_query(const int64_t* integers, int64_t count, char* text, int64_t size) {
-  using namespace jconv;
-  return Answered(text, size, [&](std::string& answer) {
-    WinogradSpec spec = WinogradSpec::Of(Key(integers, integers + count));
-    spec.Check();
-    if (spec.threads == 0) spec.threads = MostThreads();
-    const WinogradPlan plan(spec);
-    answer = plan.implementation;
-    return plan.scratch();
-  });
+  using jconv::WinogradPlan, jconv::WinogradSpec;
+  return jconv::Query<WinogradSpec>(integers, count, text, size,
+                                    [](const WinogradSpec& spec) { return WinogradPlan(spec); });
 }

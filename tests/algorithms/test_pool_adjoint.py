@@ -12,6 +12,7 @@ import pytest
 
 from jconv.algorithms import pool_adjoint
 from jconv.window import Window
+from tests.often import cases
 
 CASES = {  # N, *spatial, C; then the window
     "side_by_side": ((2, 6, 8, 3), {"size": 2, "stride": 2}),
@@ -28,7 +29,7 @@ CASES = {  # N, *spatial, C; then the window
     "ceil_mode": ((1, 5, 6, 2), {"size": 2, "stride": 2, "ceil_mode": True}),
 }
 each_case = pytest.mark.parametrize(("shape", "options"), CASES.values(), ids=CASES)
-SELDOM = ("side_by_side", "gaps", "one_window", "ceil_mode")
+OFTEN = set(CASES) - {"side_by_side", "gaps", "one_window", "ceil_mode"}
 
 
 def window_of(shape, options):
@@ -50,14 +51,9 @@ def arrays(shape, window, key):
     return dy, jax.random.randint(key, dy.shape, 0, np.prod(window.size)).astype("uint8")
 
 
-@pytest.mark.parametrize(
-    ("shape", "options"),
-    [
-        pytest.param(*case, id=name, marks=pytest.mark.slow if name in SELDOM else ())
-        for name, case in CASES.items()
-    ],
-)
-def test_put(shape, options, key):
+@pytest.mark.parametrize("case", cases(CASES, OFTEN))
+def test_put(case, key):
+    shape, options = case
     window = window_of(shape, options)
     dy, tap = arrays(shape, window, key)
     expected = np.zeros(shape)

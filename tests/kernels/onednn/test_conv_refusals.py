@@ -90,7 +90,7 @@ def test_symbolic_sizes():
 
 
 def test_code_that_onednn_lacks(monkeypatch):
-    monkeypatch.setattr(conv, "_query", lambda *integers: (None, "ref:any"))
+    monkeypatch.setattr(conv, "ask", lambda *call: (None, "ref:any"))
     assert refusal() == "oneDNN has only its slow reference code (ref:any)"
 
 
