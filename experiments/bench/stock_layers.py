@@ -92,7 +92,8 @@ def _twin(layer):
     for name in VARIABLES:
         if hasattr(layer, name):
             setattr(twin, name, getattr(layer, name))
-    return twin
+    activation = getattr(layer, "activation", None)
+    return twin if activation is None else nnx.Sequential(twin, getattr(jax.nn, activation))
 
 
 def _child(parent, part):

@@ -7,7 +7,7 @@ reads its weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,8 +16,7 @@ from flax import nnx
 from jconv import nn
 from jconv.models.resnet import KAIMING_OUT
 from jconv.models.resnet_cifar import MOMENTUM
-
-type Activation = Callable[[jax.Array], jax.Array]
+from jconv.ops.norm_arguments import Activation
 
 # The paper's table 2: expansion t, channels c, blocks n, and the strides s of the first of them.
 STAGES = (
@@ -134,12 +133,12 @@ def multiple_of_8(channels: float) -> int:
 
 
 def _conv(
-    channels, features, size, strides=1, *, groups=1, act: Activation | None = nn.relu6, dtype, rngs
+    channels, features, size, strides=1, *, groups=1, act: Activation | None = "relu6", dtype, rngs
 ):
     """Convolution, batch norm, activation."""
     conv = nn.Conv(
         channels, features, (size, size), strides, padding=size // 2, feature_group_count=groups,
         use_bias=False, kernel_init=KAIMING_OUT, dtype=dtype, rngs=rngs,
     )  # fmt: skip
-    norm = nn.BatchNorm(features, momentum=MOMENTUM, dtype=dtype, rngs=rngs)
-    return nn.Sequential(conv, norm) if act is None else nn.Sequential(conv, norm, act)
+    norm = nn.BatchNorm(features, momentum=MOMENTUM, activation=act, dtype=dtype, rngs=rngs)
+    return nn.Sequential(conv, norm)

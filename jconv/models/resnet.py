@@ -19,6 +19,7 @@ from jax.nn.initializers import ones, zeros
 
 from jconv import nn
 from jconv.models.resnet_cifar import MOMENTUM
+from jconv.ops.norm_arguments import Activation
 
 DEPTHS = {
     18: (2, 2, 2, 2),
@@ -55,14 +56,14 @@ class BasicBlock(_Block):
 
     def __init__(self, channels: int, width: int, strides: int, *, make: _Make):
         self.conv1 = make.conv(channels, width, 3, strides)
-        self.bn1 = make.norm(width)
+        self.bn1 = make.norm(width, activation="relu")
         self.conv2 = make.conv(width, width, 3)
         self.bn2 = make.norm(width, last=True)
         self.downsample = make.shortcut(channels, width, strides)
 
     def residual(self, x: jax.Array) -> jax.Array:
         """x through both convolutions."""
-        return self.bn2(self.conv2(nn.relu(self.bn1(self.conv1(x)))))
+        return self.bn2(self.conv2(self.bn1(self.conv1(x))))
 
 
 class Bottleneck(_Block):
@@ -73,17 +74,17 @@ class Bottleneck(_Block):
     def __init__(self, channels: int, width: int, strides: int, *, make: _Make):
         first, second = (strides, 1) if make.bottleneck_stride == "1x1" else (1, strides)
         self.conv1 = make.conv(channels, width, 1, first)
-        self.bn1 = make.norm(width)
+        self.bn1 = make.norm(width, activation="relu")
         self.conv2 = make.conv(width, width, 3, second)
-        self.bn2 = make.norm(width)
+        self.bn2 = make.norm(width, activation="relu")
         self.conv3 = make.conv(width, 4 * width, 1)
         self.bn3 = make.norm(4 * width, last=True)
         self.downsample = make.shortcut(channels, 4 * width, strides)
 
     def residual(self, x: jax.Array) -> jax.Array:
         """x through the three convolutions."""
-        x = nn.relu(self.bn1(self.conv1(x)))
-        return self.bn3(self.conv3(nn.relu(self.bn2(self.conv2(x)))))
+        x = self.bn1(self.conv1(x))
+        return self.bn3(self.conv3(self.bn2(self.conv2(x))))
 
 
 class ResNet(nnx.Module):
@@ -123,7 +124,7 @@ class ResNet(nnx.Module):
         make = _Make(bottleneck_stride, zero_init_residual, dtype, rngs)
         size, strides = (7, 2) if stem == "imagenet" else (3, 1)
         self.conv1 = make.conv(input_shape[-1], width, size, strides)
-        self.bn1 = make.norm(width)
+        self.bn1 = make.norm(width, activation="relu")
         self.maxpool = nn.MaxPool(3, 2, padding=1) if stem == "imagenet" else None
         self.layer1, self.layer2, self.layer3, self.layer4 = make.stages(
             block, width, DEPTHS[depth]
@@ -140,7 +141,7 @@ class ResNet(nnx.Module):
     def endpoints(self, x: jax.Array) -> dict[str, jax.Array]:
         """The output of the first convolution, each stage and the pooling; the last is "logits"."""
         out = {}
-        out["conv1"] = x = nn.relu(self.bn1(self.conv1(x)))
+        out["conv1"] = x = self.bn1(self.conv1(x))
         out["layer1"] = x = self.layer1(x if self.maxpool is None else self.maxpool(x))
         out["layer2"] = x = self.layer2(x)
         out["layer3"] = x = self.layer3(x)
@@ -165,11 +166,14 @@ class _Make(NamedTuple):
             kernel_init=KAIMING_OUT, dtype=self.dtype, rngs=self.rngs,
         )  # fmt: skip
 
-    def norm(self, features: int, *, last: bool = False) -> nn.BatchNorm:
+    def norm(
+        self, features: int, *, activation: Activation | None = None, last: bool = False
+    ) -> nn.BatchNorm:
         init = zeros if last and self.zero_init_residual else ones
         return nn.BatchNorm(
-            features, momentum=MOMENTUM, scale_init=init, dtype=self.dtype, rngs=self.rngs
-        )
+            features, momentum=MOMENTUM, scale_init=init, activation=activation, dtype=self.dtype,
+            rngs=self.rngs,
+        )  # fmt: skip
 
     def shortcut(self, channels: int, features: int, strides: int) -> nn.Sequential | None:
         if strides == 1 and channels == features:

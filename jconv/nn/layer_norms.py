@@ -59,7 +59,7 @@ class LayerNorm(Norm):
         x, scale, bias = _promoted(self, x, self.feature_axes)
         return layer_norm(
             x, scale, bias, axes=self.reduction_axes, epsilon=self.epsilon,
-            axis_name=self.axis_name, mask=mask,
+            activation=self.activation, axis_name=self.axis_name, mask=mask,
         )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ class GroupNorm(Norm):
             axes = [axis for axis in axes if axis != x.ndim - 1]
         return group_norm(
             x, scale, bias, groups=self.num_groups, axes=axes, epsilon=self.epsilon,
-            axis_name=self.axis_name, mask=mask,
+            activation=self.activation, axis_name=self.axis_name, mask=mask,
         )  # fmt: skip
 
 
@@ -184,8 +184,9 @@ class InstanceNorm(Norm):
                 f"and an axis of pixels; got x {x.shape}, feature_axes={self.feature_axes}"
             )
         return layer_norm(
-            x, scale, bias, axes=pixels, epsilon=self.epsilon, axis_name=self.axis_name, mask=mask
-        )
+            x, scale, bias, axes=pixels, epsilon=self.epsilon, activation=self.activation,
+            axis_name=self.axis_name, mask=mask,
+        )  # fmt: skip
 
 
 def _promoted(layer, x, feature_axes):

@@ -83,12 +83,14 @@ class BatchNorm(Norm):
         )
         x = jnp.moveaxis(x, self.axis, -1)
         if self.use_running_average if use_running_average is None else use_running_average:
-            y = normalize(x, mean, var, scale, bias, epsilon=self.epsilon)
+            y = normalize(
+                x, mean, var, scale, bias, epsilon=self.epsilon, activation=self.activation
+            )
         else:
             mask = None if mask is None else jnp.moveaxis(_like(mask, x), self.axis, -1)
             y, new_mean, new_var = batch_norm(
-                x, scale, bias, epsilon=self.epsilon, axis_name=self.axis_name, mask=mask,
-                correction=self.correction,
+                x, scale, bias, epsilon=self.epsilon, activation=self.activation,
+                axis_name=self.axis_name, mask=mask, correction=self.correction,
             )  # fmt: skip
             self.mean[...] = running_average(mean, new_mean, self.momentum)
             self.var[...] = running_average(var, new_var, self.momentum)

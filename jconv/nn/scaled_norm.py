@@ -11,6 +11,7 @@ from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax.nn.initializers import Initializer
 
 from jconv.nn.arguments import NONE, ones_init, parameter, passes_on, zeros_init
+from jconv.ops.norm_arguments import Activation, bounds_of
 
 
 class ScaleOptions(TypedDict, total=False):
@@ -33,6 +34,7 @@ class NormOptions(ScaleOptions, total=False):
     use_bias: bool
     bias_init: Initializer
     bias_metadata: Mapping[str, Any]
+    activation: Activation | None
 
 
 class ScaledNorm(nnx.Module):
@@ -75,7 +77,11 @@ class ScaledNorm(nnx.Module):
 
 
 class Norm(ScaledNorm):
-    """A norm with parameters scale and bias, drawn in this order."""
+    """A norm with parameters scale and bias, drawn in this order.
+
+    Args:
+      activation: "relu" or "relu6" of what is normalised, computed with it.
+    """
 
     @passes_on(ScaledNorm)
     def __init__(
@@ -87,9 +93,12 @@ class Norm(ScaledNorm):
         use_bias: bool = True,
         bias_init: Initializer = zeros_init,
         bias_metadata: Mapping[str, Any] = NONE,
+        activation: Activation | None = None,
         **options: Unpack[ScaleOptions],
     ):
         super().__init__(num_features, epsilon, rngs, **options)
         shape, dtype = (num_features,), self.param_dtype
         self.bias = parameter(use_bias, bias_init, shape, dtype, bias_metadata, rngs)
         self.use_bias = use_bias
+        bounds_of(type(self).__name__, activation)
+        self.activation: Activation | None = activation

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 import jax
 
 from jconv.ops.norm_arguments import (
+    Activation,
     arrays_of,
     axes_of,
     broadcasts,
@@ -41,6 +42,7 @@ def layer_norm(
     *,
     axes: int | Sequence[int] = -1,
     epsilon: float = 1e-5,
+    activation: Activation | None = None,
     axis_name: AxisName = None,
     mask: jax.Array | None = None,
     implementation: str | None = None,
@@ -49,16 +51,17 @@ def layer_norm(
 
     Args:
       scale, bias: broadcast to x, such as (C,), or the shape of the last axes; None leaves it out.
-      axis_name, mask, implementation: as in `jconv.batch_norm`; `axis_name` is for an x whose
-        `axes` are spread over devices.
+      activation, axis_name, mask, implementation: as in `jconv.batch_norm`; `axis_name` is for an
+        x whose `axes` are spread over devices.
 
     Raises:
-      ValueError: shapes, axes or dtypes that don't fit each other, or a negative epsilon.
+      ValueError: shapes, axes or dtypes that don't fit each other, a negative epsilon, or another
+        activation.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
     return _over_axes(
         "layer_norm", x, scale, bias, axes, epsilon, mask, True,
-        axis_name=axis_name, implementation=implementation,
+        activation=activation, axis_name=axis_name, implementation=implementation,
     )  # fmt: skip
 
 
@@ -88,6 +91,7 @@ def instance_norm(
     bias: jax.Array | None = None,
     *,
     epsilon: float = 1e-5,
+    activation: Activation | None = None,
     axis_name: AxisName = None,
     mask: jax.Array | None = None,
     implementation: str | None = None,
@@ -96,18 +100,20 @@ def instance_norm(
 
     Args:
       scale, bias: (C,); None leaves it out.
-      axis_name, mask, implementation: as in `jconv.batch_norm`; `axis_name` is for images whose
-        pixels are spread over devices.
+      activation, axis_name, mask, implementation: as in `jconv.batch_norm`; `axis_name` is for
+        images whose pixels are spread over devices.
 
     Raises:
-      ValueError: shapes or dtypes that don't fit each other, or a negative epsilon.
+      ValueError: shapes or dtypes that don't fit each other, a negative epsilon, or another
+        activation.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
     x, scale, bias = arrays_of("instance_norm", x, epsilon, scale, bias)
     check_per_channel("instance_norm", x, 3, scale=scale, bias=bias)
     y, _, _ = standardized(
         "instance_norm", x, tuple(range(1, x.ndim - 1)), epsilon, scale=scale, bias=bias,
-        axis_name=axis_name, mask=mask_of("instance_norm", mask, x), implementation=implementation,
+        activation=activation, axis_name=axis_name, mask=mask_of("instance_norm", mask, x),
+        implementation=implementation,
     )  # fmt: skip
     return y
 
@@ -120,6 +126,7 @@ def group_norm(
     groups: int,
     axes: int | Sequence[int] | None = None,
     epsilon: float = 1e-5,
+    activation: Activation | None = None,
     axis_name: AxisName = None,
     mask: jax.Array | None = None,
     implementation: str | None = None,
@@ -130,11 +137,11 @@ def group_norm(
       scale, bias: (C,); None leaves it out.
       axes: the axes that are normalised over beside the channels of a group; None takes all but the
         first.
-      axis_name, mask, implementation: as in `instance_norm`.
+      activation, axis_name, mask, implementation: as in `instance_norm`.
 
     Raises:
       ValueError: groups that don't divide C; shapes, axes or dtypes that don't fit each other; a
-        negative epsilon.
+        negative epsilon; another activation.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
     x, scale, bias = arrays_of("group_norm", x, epsilon, scale, bias)
@@ -158,7 +165,8 @@ def group_norm(
     )
     y, _, _ = standardized(
         "group_norm", x.reshape(*x.shape[:-1], *split), (*shared, last + 1), epsilon, scale=scale,
-        bias=bias, mask=mask, axis_name=axis_name, implementation=implementation,
+        bias=bias, activation=activation, mask=mask, axis_name=axis_name,
+        implementation=implementation,
     )  # fmt: skip
     return y.reshape(x.shape)
 

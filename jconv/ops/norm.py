@@ -16,7 +16,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from jconv.ops.dtypes import at_least_float32
-from jconv.ops.norm_arguments import affine, arrays_of, beside, check_per_channel, mask_of
+from jconv.ops.norm_arguments import (
+    Activation,
+    activated,
+    affine,
+    arrays_of,
+    beside,
+    bounds_of,
+    check_per_channel,
+    mask_of,
+)
 from jconv.ops.standardize import standardized
 from jconv.ops.standardize_across import AxisName, counted
 from jconv.window import whole
@@ -28,6 +37,7 @@ def batch_norm(
     bias: jax.Array | None = None,
     *,
     epsilon: float = 1e-5,
+    activation: Activation | None = None,
     axis_name: AxisName = None,
     mask: jax.Array | None = None,
     correction: int = 0,
@@ -38,6 +48,8 @@ def batch_norm(
     Args:
       scale, bias: (C,), applied to the normalised x; None leaves it out.
       epsilon: added to the variance.
+      activation: "relu" or "relu6" of y, in the same pass over x; its gradient is told from x,
+        so that nothing more is kept.
       axis_name: statistics are those of the examples on all devices along the named axes, however
         many of them each counts (`mask`).
       mask: booleans that broadcast to x: only pixels where it is true count in the statistics,
@@ -52,7 +64,8 @@ def batch_norm(
       y of x's shape and dtype, and the mean and the variance, (C,), float32 or wider.
 
     Raises:
-      ValueError: shapes or dtypes that don't fit each other, or a negative epsilon.
+      ValueError: shapes or dtypes that don't fit each other, a negative epsilon, or another
+        activation.
       NotImplementedError: the implementation that was asked for can't compute this call.
     """
     x, scale, bias = arrays_of("batch_norm", x, epsilon, scale, bias)
@@ -60,8 +73,8 @@ def batch_norm(
     correction = whole(correction, "correction", "batch_norm", least=0)
     mask, axes = mask_of("batch_norm", mask, x), tuple(range(x.ndim - 1))
     y, mean, variance = standardized(
-        "batch_norm", x, axes, epsilon, scale=scale, bias=bias, mask=mask, axis_name=axis_name,
-        implementation=implementation,
+        "batch_norm", x, axes, epsilon, scale=scale, bias=bias, activation=activation, mask=mask,
+        axis_name=axis_name, implementation=implementation,
     )  # fmt: skip
     if correction:
         n = jnp.asarray(counted(x, axes, mask, axis_name), variance.dtype)
@@ -78,14 +91,18 @@ def normalize(
     bias: jax.Array | None = None,
     *,
     epsilon: float = 1e-5,
+    activation: Activation | None = None,
 ) -> jax.Array:
     """x (..., C) normalised by given statistics (C,), as batch norm does at inference.
 
-    y = (x - mean) / sqrt(variance + epsilon) * scale + bias, of x's dtype.
+    y = (x - mean) / sqrt(variance + epsilon) * scale + bias, of x's dtype, or the activation of it,
+    "relu" or "relu6".
 
     Raises:
-      ValueError: shapes or dtypes that don't fit each other, or a negative epsilon.
+      ValueError: shapes or dtypes that don't fit each other, a negative epsilon, or another
+        activation.
     """
+    bounds_of("normalize", activation)
     x, mean, variance, scale, bias = arrays_of("normalize", x, epsilon, mean, variance, scale, bias)
     check_per_channel("normalize", x, 2, mean=mean, variance=variance, scale=scale, bias=bias)
     wide = at_least_float32(x.dtype)
@@ -93,7 +110,7 @@ def normalize(
     factor = rstd if scale is None else rstd * scale.astype(wide)
     x_wide = x.astype(wide)
     y = (x_wide - beside(mean, x_wide)) * beside(factor, x_wide)
-    return affine(y, None, bias).astype(x.dtype)
+    return activated(affine(y, None, bias).astype(x.dtype), activation)
 
 
 def running_average(old: jax.Array, new: jax.Array, momentum: float) -> jax.Array:

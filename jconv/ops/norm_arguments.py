@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from jconv.ops.dtypes import MOST_INT32
+from jconv.ops.relu import relu, relu6
 from jconv.window import entries, hashable, whole
+
+type Activation = Literal["relu", "relu6"]
+
+BOUNDS = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
 
 
 def arrays_of(
@@ -73,6 +78,25 @@ def axes_of(
             f"{name}={axes}, {of} {x.shape}"
         )
     return distinct
+
+
+def bounds_of(op: str, activation: str | None) -> tuple[float, float] | None:
+    """Between which numbers an activation holds its argument, or None.
+
+    Raises:
+      ValueError: another activation.
+    """
+    if activation is not None and hashable(activation) not in BOUNDS:
+        raise ValueError(
+            f"{op}: activation must be {', '.join(map(repr, BOUNDS))} or None; got "
+            f"activation={activation!r}"
+        )
+    return None if activation is None else BOUNDS[activation]
+
+
+def activated(y: jax.Array, activation: Activation | None) -> jax.Array:
+    """The activation of y, where no operation has it."""
+    return y if activation is None else {"relu": relu, "relu6": relu6}[activation](y)
 
 
 def mask_of(op: str, mask: Any, x: jax.Array) -> jax.Array | None:

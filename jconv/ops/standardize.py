@@ -15,11 +15,12 @@ so the tangent map of the whole, and its transpose, which is the gradient, are
         dx = J (scale * dz) + (1/n) dmean + (2/n) (x - mean) dvariance
         dscale = sum of y * dz              dbias = sum of dz, over what shares a scale
 
-for batch, layer, instance and group norm alike; which one it is, is a matter of the axes. Each is
-a primitive, linear in its first three operands and the other's transpose. Beside x and scale both
-need the statistics alone: y is computed again where it is wanted, never stored. Without `centre`
-nothing is subtracted: mean and dmean are 0, the variance is the mean square, and the term 1 1'
-drops out (RMS and weight norm).
+for batch, layer, instance and group norm alike; which one it is, is a matter of the axes. With
+`bounds` z is held between two numbers, as ReLU does, and dz is 0 where it is held. Each is a
+primitive, linear in its first three operands and the other's transpose. Beside x, scale and bias
+both need the statistics alone: y and z are computed again where they are wanted, never stored.
+Without `centre` nothing is subtracted: mean and dmean are 0, the variance is the mean square, and
+the term 1 1' drops out (RMS and weight norm).
 
 Shapes: x, z any; mean and variance as x, with size 1 along `axes`; scale and bias alike, of x's
 rank, with size 1 where they repeat (no scale is the number 1, no bias the number 0).
@@ -44,7 +45,7 @@ from jax.interpreters import ad
 from jconv.algorithms.moments import moments, two_passes
 from jconv.core import Implementation, Operation, explicit_sharding, one_body, onednn
 from jconv.ops.dtypes import at_least_float32
-from jconv.ops.norm_arguments import affine
+from jconv.ops.norm_arguments import Activation, activated, affine, bounds_of
 from jconv.ops.standardize_across import AxisName, counted, standardize_across
 
 
@@ -57,6 +58,7 @@ def standardized(
     scale: jax.Array | None = None,
     bias: jax.Array | None = None,
     centre: bool = True,
+    activation: Activation | None = None,
     mask: jax.Array | None = None,
     axis_name: AxisName = None,
     implementation: str | None = None,
@@ -68,16 +70,19 @@ def standardized(
     Args:
       op: the operation that asks, for the error messages.
       scale, bias: broadcast to x.
+      activation: of z.
       mask: from `mask_of`: only where it is true do numbers count in the statistics.
       axis_name: statistics are those of all devices along the named axes.
 
     Raises:
+      ValueError: another activation.
       NotImplementedError: an implementation by name with `axis_name` or `mask`.
     """
+    bounds = bounds_of(op, activation)
     if axis_name is None and mask is None:
         return standardize(
             x, *_parameters(x, scale, bias), axes=axes, epsilon=float(epsilon), centre=centre,
-            implementation=implementation,
+            bounds=bounds, implementation=implementation,
         )  # fmt: skip
     if implementation not in (None, "direct"):
         raise NotImplementedError(
@@ -85,7 +90,7 @@ def standardized(
             f"nor mask; got axis_name={axis_name!r}, {'no' if mask is None else 'a'} mask"
         )
     y, mean, variance = standardize_across(x, mask, axes, float(epsilon), centre, axis_name)
-    return affine(y, scale, bias).astype(x.dtype), mean, variance
+    return activated(affine(y, scale, bias).astype(x.dtype), activation), mean, variance
 
 
 def _parameters(x, scale, bias):
@@ -100,45 +105,60 @@ def _parameters(x, scale, bias):
 # The bodies on XLA
 
 
-def _standardize_xla(x, scale, bias, *, axes, epsilon, centre):
+def _standardize_xla(x, scale, bias, *, axes, epsilon, centre, bounds):
     """Two passes, corrected for the rounding of the mean."""
     if not centre:
-        return _standardize_about_zero(x, scale, bias, axes, epsilon)
+        return _standardize_about_zero(x, scale, bias, axes, epsilon, bounds)
     mean_of = functools.partial(jnp.mean, axis=axes, keepdims=True)
-    return _map(x, scale, bias, *two_passes(x.astype(scale.dtype), mean_of), epsilon)
+    return _map(x, scale, bias, *two_passes(x.astype(scale.dtype), mean_of), epsilon, bounds)
 
 
-def _standardize_one_pass(x, scale, bias, *, axes, epsilon, centre):
+def _standardize_one_pass(x, scale, bias, *, axes, epsilon, centre, bounds):
     if not centre:
-        return _standardize_about_zero(x, scale, bias, axes, epsilon)
-    return _map(x, scale, bias, *moments(x.astype(scale.dtype), axes), epsilon)
+        return _standardize_about_zero(x, scale, bias, axes, epsilon, bounds)
+    return _map(x, scale, bias, *moments(x.astype(scale.dtype), axes), epsilon, bounds)
 
 
-def _standardize_about_zero(x, scale, bias, axes, epsilon):
+def _standardize_about_zero(x, scale, bias, axes, epsilon, bounds):
     square = jnp.mean(lax.square(x.astype(scale.dtype)), axes, keepdims=True)
     zero = jnp.zeros_like(square)
-    return _map(x, scale, bias, zero, zero, square, epsilon)
+    return _map(x, scale, bias, zero, zero, square, epsilon, bounds)
 
 
-def _map(x, scale, bias, mean, rest, variance, epsilon):
+def _map(x, scale, bias, mean, rest, variance, epsilon, bounds):
     centred = (x.astype(scale.dtype) - mean) - rest
     z = centred * (lax.rsqrt(variance + epsilon) * scale) + bias
+    z = z if bounds is None else jnp.clip(z, *bounds)
     return z.astype(x.dtype), mean, variance
 
 
-def _tangent_xla(dx, dscale, dbias, x, scale, mean, variance, *, axes, epsilon, centre):
+def _passed(dz, centred, factor, bias, bounds):
+    """dz where z = centred * factor + bias is not held, else 0."""
+    if bounds is None:
+        return dz
+    (low, high), z = bounds, centred * factor + bias
+    return jnp.where((low < z) & (z < high), dz, 0)
+
+
+def _tangent_xla(
+    dx, dscale, dbias, x, scale, bias, mean, variance, *, axes, epsilon, centre, bounds
+):
     t, centred = dx.astype(scale.dtype), x.astype(scale.dtype) - mean
     rstd = lax.rsqrt(variance + epsilon)
     dmean = jnp.mean(t, axes, keepdims=True) if centre else jnp.zeros_like(mean)
     product, y = jnp.mean(centred * t, axes, keepdims=True), centred * rstd
     dz = scale * rstd * (t - dmean - y * (rstd * product)) + y * dscale + dbias
+    dz = _passed(dz, centred, rstd * scale, bias, bounds)
     return dz.astype(x.dtype), dmean, 2 * product
 
 
-def _grad_xla(dz, dmean, dvariance, x, scale, mean, variance, *, axes, epsilon, centre):
+def _grad_xla(
+    dz, dmean, dvariance, x, scale, bias, mean, variance, *, axes, epsilon, centre, bounds
+):
     """Sums are taken first over what shares both its statistics and its scale: once for both."""
-    t, wide = dz.astype(scale.dtype), x.astype(scale.dtype)
-    rstd, n = lax.rsqrt(variance + epsilon), jnp.asarray(counted(x, axes, None, None), scale.dtype)
+    wide, rstd = x.astype(scale.dtype), lax.rsqrt(variance + epsilon)
+    n = jnp.asarray(counted(x, axes, None, None), scale.dtype)
+    t = _passed(dz.astype(scale.dtype), wide - mean, rstd * scale, bias, bounds)
     shared = tuple(axis for axis in range(x.ndim) if scale.shape[axis] == 1)
     both = tuple(axis for axis in axes if axis in shared)
     total = jnp.sum(t, both, keepdims=True)
@@ -207,10 +227,9 @@ grad = _operation("standardize_grad", _grad_xla)
 
 
 def _standardize_jvp(primals, tangents, *, implementation, **static):
-    x, scale, _ = primals
     z, mean, variance = standardize(*primals, **static, implementation=implementation)
     moved = tangent(
-        *map(ad.instantiate_zeros, tangents), x, scale, mean, variance, **static,
+        *map(ad.instantiate_zeros, tangents), *primals, mean, variance, **static,
         implementation=tangent.offers(implementation),
     )  # fmt: skip
     return (z, mean, variance), tuple(moved)

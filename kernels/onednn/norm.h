@@ -61,28 +61,32 @@ Number* Numbers(const ffi::AnyBuffer& buffer) {
   return static_cast<Number*>(buffer.untyped_data());
 }
 
-// Calls `sum(a, chunk)` for all rows, then `merge(a, b)` for all statistics, then
-// `write(a, chunk)` for all rows: one of A after the other where its rows stay in the cache.
-template <class Sum, class Merge, class Write>
-void InTwoPasses(ffi::ThreadPool& pool, const View& v, const Sum& sum, const Merge& merge,
-                 const Write& write) {
+inline Bounds BoundsOf(double low, double high) {
+  Require(low < high, "low must be below high");
+  return {static_cast<float>(low), static_cast<float>(high)};
+}
+
+// Calls `Sum(a, chunk)` of `columns` for all rows, then `Merge(a, b)` for all statistics, then
+// `Write(a, chunk)` for all rows: one of A after the other where its rows stay in the cache.
+template <class Columns>
+void InTwoPasses(ffi::ThreadPool& pool, const View& v, Columns& columns) {
   const int64_t chunks = v.chunks();
   if (v.a >= Threads(pool) && v.r1 * v.lanes() <= kNear) {
     ParallelFor(pool, Threads(pool), v.a, [&](int64_t a) {
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) sum(a, chunk);
-      for (int64_t b = 0; b < v.b; ++b) merge(a, b);
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) write(a, chunk);
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) columns.Sum(a, chunk);
+      for (int64_t b = 0; b < v.b; ++b) columns.Merge(a, b);
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) columns.Write(a, chunk);
     });
     return;
   }
   const auto over_chunks = [&](const auto& f) {
     ParallelFor(pool, Threads(pool), v.a * chunks, [&](int64_t i) { f(i / chunks, i % chunks); });
   };
-  over_chunks(sum);
+  over_chunks([&](int64_t a, int64_t chunk) { columns.Sum(a, chunk); });
   InParts(pool, v.statistics(), kChunks, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) merge(i / v.b, i % v.b);
+    for (int64_t i = first; i < last; ++i) columns.Merge(i / v.b, i % v.b);
   });
-  over_chunks(write);
+  over_chunks([&](int64_t a, int64_t chunk) { columns.Write(a, chunk); });
 }
 
 // Parameters of one of V, one for each lane; of lines, one for each number.
@@ -113,7 +117,9 @@ auto Results(Binding binding) {
       .template Ret<ffi::AnyBuffer>()
       .template Attr<Ints>("view")
       .template Attr<double>("epsilon")
-      .template Attr<bool>("centre");
+      .template Attr<bool>("centre")
+      .template Attr<double>("low")
+      .template Attr<double>("high");
 }
 
 inline std::string CallText(const ffi::AnyBuffer& x, const ffi::AnyBuffer& scale, Ints view) {

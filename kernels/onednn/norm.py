@@ -21,6 +21,8 @@ from jax import lax
 from . import limits
 from .library import target
 
+type Bounds = tuple[float, float] | None  # between which z is held
+
 
 def standardize(
     x: jax.Array,
@@ -30,11 +32,12 @@ def standardize(
     axes: tuple[int, ...],
     epsilon: float,
     centre: bool,
+    bounds: Bounds,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(z, mean, variance) of x over `axes`, which the statistics, in float32, keep with size 1."""
     kept = jax.ShapeDtypeStruct(_kept(x.shape, axes), np.float32)
     return _call("standardize", (_like(x), kept, kept), x, scale, bias,
-                 **_attributes(x, scale, axes, epsilon, centre))  # fmt: skip
+                 **_attributes(x, scale, axes, epsilon, centre, bounds))  # fmt: skip
 
 
 def standardize_grad(
@@ -43,17 +46,19 @@ def standardize_grad(
     dvariance: jax.Array,
     x: jax.Array,
     scale: jax.Array,
+    bias: jax.Array,
     mean: jax.Array,
     variance: jax.Array,
     *,
     axes: tuple[int, ...],
     epsilon: float,
     centre: bool,
+    bounds: Bounds,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(dx, dscale, dbias): the transpose of the tangent map at x, scale."""
+    """(dx, dscale, dbias): the transpose of the tangent map at x, scale, bias."""
     results = (_like(x), _like(scale), _like(scale))
-    return _call("standardize_grad", results, dz, dmean, dvariance, x, scale, mean, variance,
-                 **_attributes(x, scale, axes, epsilon, centre))  # fmt: skip
+    return _call("standardize_grad", results, dz, dmean, dvariance, x, scale, bias, mean, variance,
+                 **_attributes(x, scale, axes, epsilon, centre, bounds))  # fmt: skip
 
 
 def standardize_tangent(
@@ -62,37 +67,44 @@ def standardize_tangent(
     dbias: jax.Array,
     x: jax.Array,
     scale: jax.Array,
+    bias: jax.Array,
     mean: jax.Array,
     variance: jax.Array,
     *,
     axes: tuple[int, ...],
     epsilon: float,
     centre: bool,
+    bounds: Bounds,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(dz, dmean, dvariance): with a scale of 1 the gradient's map of dz is that of dx to dy."""
     one = jnp.ones((1,) * x.ndim, np.float32)
     none = jnp.zeros_like(mean)
-    dy, _, _ = standardize_grad(dx, none, none, x, one, mean, variance, axes=axes, epsilon=epsilon,
-                                centre=centre)  # fmt: skip
+    dy, _, _ = standardize_grad(dx, none, none, x, one, 0 * one, mean, variance, axes=axes,
+                                epsilon=epsilon, centre=centre, bounds=None)  # fmt: skip
     centred, t = x.astype(np.float32) - mean, dx.astype(np.float32)
     y = centred * lax.rsqrt(variance + np.float32(epsilon))
+    dz = scale * dy.astype(np.float32) + y * dscale + dbias
+    if bounds is not None:
+        z = y * scale + bias
+        dz = jnp.where((bounds[0] < z) & (z < bounds[1]), dz, 0)
     return (
-        (scale * dy.astype(np.float32) + y * dscale + dbias).astype(x.dtype),
+        dz.astype(x.dtype),
         jnp.mean(t, axes, keepdims=True) if centre else none,
         2 * jnp.mean(centred * t, axes, keepdims=True),
     )
 
 
 def standardize_unsupported(
-    x: Any, scale: Any, bias: Any, *, axes: tuple[int, ...], epsilon: float, centre: bool
-) -> str | None:
+    x: Any, scale: Any, bias: Any, *,
+    axes: tuple[int, ...], epsilon: float, centre: bool, bounds: Bounds,
+) -> str | None:  # fmt: skip
     """Why the call can't be computed here, in words, or None if it can."""
     return _unsupported(x, scale, axes)
 
 
 def standardize_grad_unsupported(
-    dz: Any, dmean: Any, dvariance: Any, x: Any, scale: Any, mean: Any, variance: Any, *,
-    axes: tuple[int, ...], epsilon: float, centre: bool,
+    dz: Any, dmean: Any, dvariance: Any, x: Any, scale: Any, bias: Any, mean: Any, variance: Any, *,
+    axes: tuple[int, ...], epsilon: float, centre: bool, bounds: Bounds,
 ) -> str | None:  # fmt: skip
     """Why the call can't be computed here, in words, or None if it can."""
     return _unsupported(x, scale, axes)
@@ -139,9 +151,11 @@ def _view(shape, scaled, axes):
     return np.array((v, a, r1, b, r2, pb, pr), np.int64)
 
 
-def _attributes(x, scale, axes, epsilon, centre):
+def _attributes(x, scale, axes, epsilon, centre, bounds):
+    low, high = map(np.float64, (-np.inf, np.inf) if bounds is None else bounds)
     view = _view(x.shape, scale.shape, axes)
-    return {"view": view, "epsilon": np.float64(epsilon), "centre": bool(centre)}
+    return {"view": view, "epsilon": np.float64(epsilon), "centre": bool(centre), "low": low,
+            "high": high}  # fmt: skip
 
 
 def _kept(shape, axes):

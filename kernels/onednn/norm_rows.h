@@ -23,12 +23,26 @@ JCONV_INLINE float Total(const float* lanes) {
   return sums[0];
 }
 
-// z = (x - mean) * (variance + epsilon)^(-1/2) * scale + bias of one line of n numbers.
+// What z is held between: by ReLU or ReLU6 behind the norm, or by nothing. A NaN stays one.
+struct Bounds {
+  float low, high;
+  bool any() const { return std::isfinite(low) || std::isfinite(high); }
+
+  JCONV_INLINE float Held(float z) const { return z < low ? low : z > high ? high : z; }
+
+  // The cotangent of a z, as far as it was not held.
+  template <bool kAny>
+  JCONV_INLINE float Passed(float dz, float z) const {
+    return !kAny || ((low < z) & (z < high)) ? dz : 0.0f;
+  }
+};
+
+// z = (x - mean) * (variance + epsilon)^(-1/2) * scale + bias of one line of n numbers, held.
 template <class Number>
 struct StandardizeLine {
   static JCONV_INLINE void Run(const Number* __restrict x, int64_t n, float epsilon, bool centre,
                                const float* __restrict scale, const float* __restrict bias,
-                               Number* __restrict z, float* mean, float* variance) {
+                               Bounds bounds, Number* __restrict z, float* mean, float* variance) {
     float sums[kLanes] = {}, squares[kLanes] = {};
     const int64_t whole = n / kLanes * kLanes;
     float first = 0;
@@ -58,76 +72,7 @@ struct StandardizeLine {
     *variance = square > 0 ? square : square != square ? square : 0.0f;
     const float rstd = 1.0f / std::sqrt(*variance + epsilon);
     for (int64_t i = 0; i < n; ++i) {
-      Store((Load(x[i]) - first - rest) * rstd * scale[i] + bias[i], z[i]);
-    }
-  }
-};
-
-// What each of the numbers that are normalised together needs for its gradient.
-//
-//     dx = factor * scale * dz + slope * (x - mean) + offset
-struct GradTerms {
-  float mean, factor, slope, offset;
-};
-
-// The terms, from the sums of scale * dz and of scale * dz * (x - mean) over n numbers, and from
-// the cotangents of their mean and variance.
-JCONV_INLINE GradTerms TermsOf(double sum, double product, double n, float mean, float variance,
-                               float dmean, float dvariance, double epsilon, bool centre) {
-  const double rstd = 1.0 / std::sqrt(variance + epsilon);
-  return {mean, static_cast<float>(rstd),
-          static_cast<float>((2.0 * dvariance - rstd * rstd * rstd * product) / n),
-          centre ? static_cast<float>((dmean - rstd * sum) / n) : 0.0f};
-}
-
-// dx of one line, and the line's share of dscale and dbias.
-//
-// Where there is one scale for each number of the line, `kEach`, the shares are added to those of
-// other lines, n numbers each; else they are one number each.
-template <class Number, bool kEach>
-struct GradOfLine {
-  static JCONV_INLINE void Run(const Number* __restrict dz, const Number* __restrict x, int64_t n,
-                               const float* __restrict scale, float mean, float variance,
-                               float dmean, float dvariance, float epsilon, bool centre,
-                               Number* __restrict dx, float* __restrict dscale,
-                               float* __restrict dbias) {
-    float sums[kLanes] = {}, products[kLanes] = {};
-    const float rstd = 1.0f / std::sqrt(variance + epsilon);
-    const int64_t whole = n / kLanes * kLanes;
-    for (int64_t i = 0; i < whole; i += kLanes) {
-      for (int l = 0; l < kLanes; ++l) {
-        const float d = Load(dz[i + l]), centred = Load(x[i + l]) - mean;
-        const float t = kEach ? d * scale[i + l] : d;
-        sums[l] += t;
-        products[l] += t * centred;
-        if (kEach) {
-          dscale[i + l] += d * (centred * rstd);
-          dbias[i + l] += d;
-        }
-      }
-    }
-    for (int64_t i = whole; i < n; ++i) {
-      const float d = Load(dz[i]), centred = Load(x[i]) - mean;
-      const float t = kEach ? d * scale[i] : d;
-      sums[i - whole] += t;
-      products[i - whole] += t * centred;
-      if (kEach) {
-        dscale[i] += d * (centred * rstd);
-        dbias[i] += d;
-      }
-    }
-    const float sum = Total(sums), product = Total(products), same = kEach ? 1.0f : scale[0];
-    if (!kEach) {
-      *dscale += product * rstd;
-      *dbias += sum;
-    }
-    const GradTerms terms =
-        TermsOf(static_cast<double>(sum) * same, static_cast<double>(product) * same,
-                static_cast<double>(n), mean, variance, dmean, dvariance, epsilon, centre);
-    for (int64_t i = 0; i < n; ++i) {
-      Store(terms.factor * scale[i] * Load(dz[i]) +
-                (terms.slope * (Load(x[i]) - mean) + terms.offset),
-            dx[i]);
+      Store(bounds.Held((Load(x[i]) - first - rest) * rstd * scale[i] + bias[i]), z[i]);
     }
   }
 };
@@ -198,63 +143,17 @@ struct MomentsOfColumns {
   }
 };
 
-// z = (x - mean) * factor + offset, lane by lane; `lane` holds the three, 3 * lanes floats.
+// z = (x - mean) * factor + offset, held, lane by lane; `lane` holds the three, 3 * lanes floats.
 template <class Number>
 struct MapColumns {
   static JCONV_INLINE void Run(const Number* __restrict x, int64_t rows, int64_t lanes,
-                               const float* __restrict lane, Number* __restrict z) {
+                               const float* __restrict lane, Bounds bounds, Number* __restrict z) {
     const float *mean = lane, *factor = lane + lanes, *offset = lane + 2 * lanes;
     for (int64_t r = 0; r < rows; ++r) {
       const Number* from = x + r * lanes;
       Number* to = z + r * lanes;
       for (int64_t l = 0; l < lanes; ++l) {
-        Store((Load(from[l]) - mean[l]) * factor[l] + offset[l], to[l]);
-      }
-    }
-  }
-};
-
-// Sums of dz and of dz * (x - mean), of each lane over the rows; `sums` holds 2 * lanes floats.
-template <class Number>
-struct ProductsOfColumns {
-  static JCONV_INLINE void Run(const Number* __restrict dz, const Number* __restrict x,
-                               int64_t rows, int64_t lanes, const float* __restrict mean,
-                               float* __restrict sums) {
-    float* products = sums + lanes;
-    for (int64_t l = 0; l < 2 * lanes; ++l) sums[l] = 0;
-    int64_t r = 0;
-    for (; r + 2 <= rows; r += 2) {
-      const Number *a = dz + r * lanes, *b = a + lanes, *p = x + r * lanes, *q = p + lanes;
-      for (int64_t l = 0; l < lanes; ++l) {
-        const float da = Load(a[l]), db = Load(b[l]);
-        sums[l] += da + db;
-        products[l] += da * (Load(p[l]) - mean[l]) + db * (Load(q[l]) - mean[l]);
-      }
-    }
-    for (; r < rows; ++r) {
-      const Number *a = dz + r * lanes, *p = x + r * lanes;
-      for (int64_t l = 0; l < lanes; ++l) {
-        sums[l] += Load(a[l]);
-        products[l] += Load(a[l]) * (Load(p[l]) - mean[l]);
-      }
-    }
-  }
-};
-
-// dx = factor * dz + slope * (x - mean) + offset, lane by lane; `lane` holds mean, factor, slope
-// and offset, 4 * lanes floats.
-template <class Number>
-struct GradOfColumns {
-  static JCONV_INLINE void Run(const Number* __restrict dz, const Number* __restrict x,
-                               int64_t rows, int64_t lanes, const float* __restrict lane,
-                               Number* __restrict dx) {
-    const float *mean = lane, *factor = lane + lanes, *slope = lane + 2 * lanes,
-                *offset = lane + 3 * lanes;
-    for (int64_t r = 0; r < rows; ++r) {
-      const Number *d = dz + r * lanes, *from = x + r * lanes;
-      Number* to = dx + r * lanes;
-      for (int64_t l = 0; l < lanes; ++l) {
-        Store(factor[l] * Load(d[l]) + (slope[l] * (Load(from[l]) - mean[l]) + offset[l]), to[l]);
+        Store(bounds.Held((Load(from[l]) - mean[l]) * factor[l] + offset[l]), to[l]);
       }
     }
   }

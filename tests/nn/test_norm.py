@@ -1,4 +1,4 @@
-"""BatchNorm: Flax's numbers, statistics and modes."""
+"""BatchNorm: Flax's numbers, statistics and modes; activations of all norms."""
 
 import jax
 import jax.numpy as jnp
@@ -74,12 +74,34 @@ def test_mask_says_which_pixels_count(key):
     assert_close(masked.var[...], cut.var[...], terms=12)
 
 
+@pytest.mark.parametrize("evaluation", [False, True])
+def test_activation(evaluation, key):
+    x = jax.random.normal(key, (5, 4, 6, 4))
+    plain, held = (nn.BatchNorm(4, activation=a, rngs=nnx.Rngs(0)) for a in (None, "relu"))
+    expected = jnp.maximum(plain(x, use_running_average=evaluation), 0)
+    assert_close(held(x, use_running_average=evaluation), expected, terms=12)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **o: nn.LayerNorm(4, rngs=nnx.Rngs(0), **o),
+        lambda **o: nn.GroupNorm(4, num_groups=2, rngs=nnx.Rngs(0), **o),
+        lambda **o: nn.InstanceNorm(4, rngs=nnx.Rngs(0), **o),
+    ],
+)
+def test_activation_of_each_example(make, key):
+    x = jax.random.normal(key, (5, 4, 6, 4))
+    assert_close(make(activation="relu6")(x), jnp.clip(make()(x), 0, 6), terms=12)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "shape", "message"),
     [
         ({}, (2, 4), r"x must have num_features=3 channels on axis -1; got x \(2, 4\)"),
         ({"axis": 3}, (2, 3), r"channels on axis 3; got x \(2, 3\)"),
         ({"axis_index_groups": [[0, 1]]}, (2, 3), r"axis_index_groups is not supported"),
+        ({"activation": "gelu"}, (2, 3), r"BatchNorm: activation must be 'relu', 'relu6' or None"),
     ],
 )
 def test_says_what_is_wrong(kwargs, shape, message):

@@ -53,6 +53,10 @@ def with_learned_epsilon(x, scale, bias, learned):
     return y * scale + bias
 
 
+def rectified(z):
+    return jnp.where(z > 0, z, 0)
+
+
 IMAGES = ((2, 2, 3, 2), (2,), (2,))
 
 OPS = {
@@ -78,6 +82,14 @@ OPS = {
     ),
     "batch_norm_masked": Op(
         lambda x, s, b: batch_norm(x, s, b, mask=MASK, correction=1), batched, IMAGES, ()
+    ),
+    "batch_norm_relu": Op(
+        lambda x, s, b: batch_norm(x, s, b, activation="relu")[0],
+        lambda x, s, b: rectified(over(x, (0, 1, 2))[0] * s + b), IMAGES, (),
+    ),
+    "instance_norm_relu6": Op(
+        lambda x, s, b: instance_norm(x, s, 6 * b, activation="relu6"),
+        lambda x, s, b: 6 - rectified(6 - rectified(over(x, (1, 2))[0] * s + 6 * b)), IMAGES, (),
     ),
     "normalize": Op(
         lambda x, mean, v, s, b: normalize(x, mean, v**2 + 1, s, b),

@@ -237,6 +237,20 @@ def test_normalize_is_batch_norm_at_inference(key):
     assert low.dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize("options", [{}, {"mask": jnp.ones((4, 1, 1, 1), bool)}])
+def test_activation(options, key):
+    """The same with statistics of the batch, of what counts, and with given ones."""
+    x, scale, bias = arrays(key, (4, 5, 5, 3))
+    bias = bias + 3
+    y, mean, variance = jconv.batch_norm(x, scale, bias)
+    held, *statistics = jconv.batch_norm(x, scale, bias, activation="relu6", **options)
+    assert_close(held, jnp.clip(y, 0, 6), terms=12)
+    for a, e in zip(statistics, (mean, variance), strict=True):
+        assert_close(a, e, terms=100)
+    given = jconv.normalize(x, mean, variance, scale, bias, activation="relu")
+    assert_close(given, jnp.maximum(y, 0), terms=60)
+
+
 def test_running_average():
     old, new = jnp.asarray([1.0, 2.0]), jnp.asarray([3.0, 6.0], jnp.bfloat16)
     result = running_average(old, new, 0.75)
@@ -294,6 +308,12 @@ def test_a_correction_beyond_every_count(key):
         ((X, C, C), {"mask": jnp.ones((4, 1, 1))}, r"mask must be booleans; got mask \(4, 1, 1\)"),
         ((X, C, C), {"mask": jnp.ones((4, 2), bool)}, r"mask \(4, 2\) does not broadcast to x"),
         ((X, C, C), {"correction": -1}, r"correction must be at least 0; got correction=-1"),
+        (
+            (X, C, C),
+            {"activation": "gelu"},
+            r"activation must be 'relu', 'relu6' or None; got activation='gelu'",
+        ),
+        ((X, C, C), {"activation": jax.nn.relu}, r"activation must be 'relu', 'relu6' or None"),
         ((X, C, C), {"implementation": "x"}, r"implementation must be None or one of"),
     ],
 )

@@ -34,6 +34,7 @@ each_scale = pytest.mark.parametrize(
     ],
 )
 centred = pytest.mark.parametrize("centre", [True, False], ids=["centred", "not_centred"])
+held = pytest.mark.parametrize("bounds", [None, (0.0, 0.5)], ids=["free", "held"])
 STATIC = {"axes": AXES, "epsilon": 0.1}
 
 
@@ -41,21 +42,25 @@ def normal(seed, *shape, dtype="float64"):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
-def plain(x, scale, bias, *, axes, epsilon, centre):
+def plain(x, scale, bias, *, axes, epsilon, centre, bounds):
     mean = jnp.mean(x, axes, keepdims=True) if centre else jnp.zeros_like(x[:, :1, :, :1])
     variance = jnp.mean((x - mean) ** 2, axes, keepdims=True)
-    return (x - mean) / jnp.sqrt(variance + epsilon) * scale + bias, mean, variance
+    z = (x - mean) / jnp.sqrt(variance + epsilon) * scale + bias
+    if bounds:
+        z = jnp.where(z > bounds[0], jnp.where(z < bounds[1], z, bounds[1]), bounds[0])
+    return z, mean, variance
 
 
 @each_scale
 @centred
-def test_every_derivative_is_that_of_the_definition(scaled, centre, x64):
+@held
+def test_every_derivative_is_that_of_the_definition(scaled, centre, bounds, x64):
     """Forward, backward, and both of each, through all three results."""
     operands = normal(0, *SHAPE), normal(1, *scaled), normal(2, *scaled)
     tangents = tuple(jnp.sin(a) for a in operands)
 
     def run(f):
-        f = functools.partial(f, **STATIC, centre=centre)
+        f = functools.partial(f, **STATIC, centre=centre, bounds=bounds)
 
         def loss(*operands):
             return sum(jnp.sum(jnp.sin(r)) for r in f(*operands))
@@ -77,25 +82,26 @@ def test_every_derivative_is_that_of_the_definition(scaled, centre, x64):
 
 
 @each_scale
+@held
 @pytest.mark.parametrize("operation", [definition.tangent, definition.grad], ids=lambda o: o.name)
-def test_transposes_and_derivatives_in_what_is_kept(operation, scaled, x64):
-    """Against differences, in all seven operands; and the transpose's transpose."""
-    x, scale = normal(0, *SHAPE), normal(1, *scaled)
+def test_transposes_and_derivatives_in_what_is_kept(operation, bounds, scaled, x64):
+    """Against differences, in all eight operands; and the transpose's transpose."""
+    x, scale, bias = normal(0, *SHAPE), normal(1, *scaled), normal(7, *scaled)
     mean, variance = jnp.mean(x, AXES, keepdims=True), jnp.var(x, AXES, keepdims=True)
     wide, kept = normal(2, *SHAPE), (normal(3, *mean.shape), normal(4, *mean.shape))
     scales = normal(5, *scaled), normal(6, *scaled)
     linear = (wide, *scales) if operation is definition.tangent else (wide, *kept)
 
     def f(*operands):
-        return tuple(operation(*operands, **STATIC, centre=True))
+        return tuple(operation(*operands, **STATIC, centre=True, bounds=bounds))
 
     check_grads(
-        jax.jit(f), (*linear, x, scale, mean, variance), order=1, modes=["fwd", "rev"], eps=1e-5,
-        rtol=1e-5, atol=1e-6,
+        jax.jit(f), (*linear, x, scale, bias, mean, variance), order=1, modes=["fwd", "rev"],
+        eps=1e-5, rtol=1e-5, atol=1e-6,
     )  # fmt: skip
 
     def at(*linear):
-        return f(*linear, x, scale, mean, variance)
+        return f(*linear, x, scale, bias, mean, variance)
 
     back = jax.linear_transpose(at, *linear)
     forth = jax.linear_transpose(lambda *c: back(c), *at(*linear))
@@ -113,6 +119,33 @@ def test_what_is_kept_for_the_gradient():
         _, vjp = jax.vjp(norm, x, c, c)
         large = [a for a in jax.tree.leaves(vjp) if a.size >= x.size]
         assert [(a.shape[0], a.size, a.dtype) for a in large] == [(4, x.size, jnp.bfloat16)]
+
+
+def test_an_activation_keeps_nothing_more(key):
+    """Its gradient is told from x, not from z."""
+    x, c = jax.random.normal(key, (4, 5, 5, 8)), jnp.ones(8)
+    for name, norm in NORMS.items():
+        _, vjp = jax.vjp(functools.partial(norm, activation="relu"), x, c, c)
+        large = [a for a in jax.tree.leaves(vjp) if a.size >= x.size]
+        assert len(large) == 1, name
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+def test_an_activation_is_that_behind_the_norm(activation):
+    x, dz = (normal(i, 6, 4, 32, dtype="float32") for i in range(2))
+    scale, bias = (6 * normal(i, 32, dtype="float32") for i in (2, 3))
+    after = getattr(jconv.nn, activation)
+
+    def both(f):
+        z, vjp = jax.vjp(f, x, scale, bias)
+        return z, *vjp(dz)
+
+    for norm in NORMS.values():
+        found = jax.jit(both, static_argnums=0)(functools.partial(norm, activation=activation))
+        expected = jax.jit(both, static_argnums=0)(lambda *a, norm=norm: after(norm(*a)))
+        assert float(expected[0].max()) > 5
+        for a, e in zip(found, expected, strict=True):
+            assert_close(a, e, terms=64)
 
 
 NORMS = {

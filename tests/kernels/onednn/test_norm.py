@@ -12,6 +12,7 @@ from jconv_kernels import onednn
 from jconv_kernels.onednn import norm
 
 from tests.kernels.onednn.calls import each_of, needs_onednn
+from tests.often import names
 from tests.tolerance import assert_close, epsilons
 
 pytestmark = needs_onednn
@@ -73,7 +74,7 @@ def summed(t, like):
 @each_dtype
 def test_standardize(case, centre, dtype, key):
     x, scale, bias, *_ = operands(key, case, dtype)
-    static = {"axes": case[1], "epsilon": 1e-3, "centre": centre}
+    static = {"axes": case[1], "epsilon": 1e-3, "centre": centre, "bounds": None}
     assert onednn.standardize_unsupported(*map(jax.typeof, (x, scale, bias)), **static) is None
     z, *found = jax.jit(functools.partial(onednn.standardize, **static))(x, scale, bias)
     mean, variance = statistics(x, case[1], centre)
@@ -105,15 +106,20 @@ def gradient(x, scale, dz, dmean, dvariance, axes, epsilon, centre):
 @centred
 @each_dtype
 def test_gradient(case, centre, dtype, key):
-    x, scale, _, dz, dmean, dvariance = operands(key, case, dtype)
-    static = {"axes": case[1], "epsilon": 1e-3, "centre": centre}
-    given = (dz, dmean, dvariance, x, scale, *map(jnp.float32, statistics(x, case[1], centre)))
+    x, scale, bias, dz, dmean, dvariance = operands(key, case, dtype)
+    static = {"axes": case[1], "epsilon": 1e-3, "centre": centre, "bounds": None}
+    at = (x, scale, bias, *map(jnp.float32, statistics(x, case[1], centre)))
+    given = (dz, dmean, dvariance, *at)
     assert onednn.standardize_grad_unsupported(*map(jax.typeof, given), **static) is None
     results = jax.jit(functools.partial(onednn.standardize_grad, **static))(*given)
     expected = gradient(x, scale, dz, dmean, dvariance, case[1], 1e-3, centre)
     assert [r.dtype for r in results] == [dtype, "float32", "float32"]
+    assert_gradients(results, expected, x.size)
+
+
+def assert_gradients(results, expected, size_of_x):
     # 16 roundings of x and dz; dscale and dbias are sums over all that shares them.
-    for actual, right, terms in zip(results, expected, (64, x.size, x.size), strict=True):
+    for actual, right, terms in zip(results, expected, (64, size_of_x, size_of_x), strict=True):
         stored, _ = epsilons(actual.dtype)
         size = max(np.abs(right).max(), np.sqrt(terms) if terms > 64 else 1.0)
         np.testing.assert_allclose(
@@ -121,11 +127,47 @@ def test_gradient(case, centre, dtype, key):
         )
 
 
-def test_the_tangent_map_is_the_transpose(key):
-    """<tangent(d), c> = <d, gradient(c)>, at x and scale."""
+HELD = ("batch_in_parts", "layer", "layer_of_one_scale", "group", "instance", "mapped_layer")
+
+
+@pytest.mark.parametrize("case", names(HELD, ("layer", "group")))
+@each_dtype
+def test_held(case, dtype, key):
+    """z between two numbers; where it was held dz does not pass."""
+    case, bounds = CASES[case], (0.0, 1.0)
+    x, scale, bias, dz, dmean, dvariance = operands(key, case, dtype)
+    static = {"axes": case[1], "epsilon": 1e-3, "centre": True, "bounds": bounds}
+    z, mean, variance = jax.jit(functools.partial(onednn.standardize, **static))(x, scale, bias)
+    right_mean, right_variance = statistics(x, case[1], True)
+    free = (np.asarray(x, np.float64) - right_mean) / np.sqrt(right_variance + 1e-3) * scale + bias
+    assert_close(z, np.clip(free, *bounds), terms=16)
+    inside = (free > 0) & (free < 1)
+    assert 0.1 < inside.mean() < 0.9
+    run = jax.jit(functools.partial(onednn.standardize_grad, **static))
+    results = run(dz, dmean, dvariance, x, scale, bias, mean, variance)
+    passed = np.where(inside, dz, 0)
+    expected = gradient(x, scale, passed, dmean, dvariance, case[1], 1e-3, True)
+    assert_gradients(results, expected, x.size)
+
+
+def test_held_nan():
+    """A NaN stays one, and passes no gradient to scale and bias."""
+    x = jnp.ones((4, 3)).at[0, 0].set(jnp.nan)
+    one = jnp.ones((1, 3))
+    static = {"axes": (0,), "epsilon": 1e-3, "centre": True, "bounds": (0.0, np.inf)}
+    z, mean, variance = onednn.standardize(x, one, one, **static)
+    np.testing.assert_array_equal(np.isnan(z), [[True, False, False]] * 4)
+    d = jnp.zeros((1, 3))
+    _, _, dbias = onednn.standardize_grad(x, d, d, x, one, one, mean, variance, **static)
+    np.testing.assert_array_equal(dbias, [[0, 4, 4]])
+
+
+@pytest.mark.parametrize("bounds", [None, (0.0, 6.0)], ids=["free", "held"])
+def test_the_tangent_map_is_the_transpose(bounds, key):
+    """<tangent(d), c> = <d, gradient(c)>, at x, scale and bias."""
     x, scale, bias, dz, dmean, dvariance = operands(key, CASES["group"])
-    static = {"axes": (1, 2, 4), "epsilon": 1e-3, "centre": True}
-    at = (x, scale, *map(jnp.float32, statistics(x, (1, 2, 4), True)))
+    static = {"axes": (1, 2, 4), "epsilon": 1e-3, "centre": True, "bounds": bounds}
+    at = (x, scale, bias, *map(jnp.float32, statistics(x, (1, 2, 4), True)))
     there = (jnp.cos(x), jnp.sin(scale), bias)
     pushed = onednn.standardize_tangent(*there, *at, **static)
     pulled = onednn.standardize_grad(dz, dmean, dvariance, *at, **static)
@@ -141,8 +183,8 @@ def test_numbers_far_from_zero(key):
     """Two passes: E[x^2] - E[x]^2 would lose all digits, and the mean's own rounding some of z."""
     x = 2.0**20 + jax.random.randint(key, (4000, 3), 0, 4).astype("float32")
     for axes, view in (((0,), x), ((1,), x.T)):
-        one = jnp.ones((1, 1))
-        z, _, variance = onednn.standardize(view, one, 0 * one, axes=axes, epsilon=0.0, centre=True)
+        one, static = jnp.ones((1, 1)), {"axes": axes, "epsilon": 0.0, "centre": True}
+        z, _, variance = onednn.standardize(view, one, 0 * one, **static, bounds=None)
         mean, right = statistics(view, axes, True)
         np.testing.assert_allclose(variance, right, 1e-5)
         np.testing.assert_allclose(z, (np.float64(view) - mean) / np.sqrt(right), atol=2e-5)
@@ -151,8 +193,8 @@ def test_numbers_far_from_zero(key):
 def test_a_mean_that_moves(key):
     """Blocks far from those before them, which are measured from the mean of those."""
     x = jax.random.normal(key, (4000, 3)) + 1e4 * jnp.repeat(jnp.arange(4.0), 1000)[:, None]
-    one = jnp.ones((1, 1))
-    _, mean, variance = onednn.standardize(x, one, one, axes=(0,), epsilon=0.0, centre=True)
+    one, static = jnp.ones((1, 1)), {"axes": (0,), "epsilon": 0.0, "centre": True}
+    _, mean, variance = onednn.standardize(x, one, one, **static, bounds=None)
     np.testing.assert_allclose(mean, statistics(x, (0,), True)[0], 1e-6)
     np.testing.assert_allclose(variance, statistics(x, (0,), True)[1], 1e-6)
 
@@ -160,7 +202,8 @@ def test_a_mean_that_moves(key):
 @pytest.mark.parametrize("axes", [(0,), (1,)])
 def test_equal_numbers_and_nan(axes):
     x, one = jnp.full((64, 64), 0.1), jnp.ones((1, 1))
-    run = functools.partial(onednn.standardize, axes=axes, epsilon=1e-5, centre=True)
+    static = {"axes": axes, "epsilon": 1e-5, "centre": True, "bounds": None}
+    run = functools.partial(onednn.standardize, **static)
     z, mean, variance = run(x, one, 0 * one)
     np.testing.assert_allclose(z, 0, atol=1e-5)
     np.testing.assert_allclose(mean, 0.1, rtol=1e-6)
@@ -206,9 +249,9 @@ def test_view(shape, axes, scaled, view):
 )  # fmt: skip
 def test_says_why_not(shape, dtype, axes, scaled, reason):
     x, scale = jax.ShapeDtypeStruct(shape, dtype), jax.ShapeDtypeStruct(scaled, "float32")
-    static = {"axes": axes, "centre": True, "epsilon": 0.0}
+    static = {"axes": axes, "centre": True, "epsilon": 0.0, "bounds": None}
     assert onednn.standardize_unsupported(x, scale, scale, **static) == reason
-    assert onednn.standardize_grad_unsupported(x, x, x, x, scale, x, x, **static) == reason
+    assert onednn.standardize_grad_unsupported(x, x, x, x, scale, scale, x, x, **static) == reason
 
 
 @pytest.mark.parametrize(
@@ -227,12 +270,13 @@ def test_says_why_not(shape, dtype, axes, scaled, reason):
         ({"x_dtype": "int32", "z_dtype": "int32"}, "x must be float32 or bfloat16"),
         ({"z_dtype": "bfloat16"}, "z must have x's dtype"),
         ({"scale_dtype": "bfloat16"}, "scale must be float32"),
+        ({"high": -1.0}, "low must be below high"),
     ],
 )
 def test_the_call_itself_says_what_is_wrong(wrong, reason):
     given = {
         "view": (1, 1, 4, 3, 1, 3, 1), "z": (4, 3), "variance": (1, 3), "bias": (1, 3),
-        "x_dtype": "float32", "z_dtype": "float32", "scale_dtype": "float32", **wrong,
+        "x_dtype": "float32", "z_dtype": "float32", "scale_dtype": "float32", "high": 1.0, **wrong,
     }  # fmt: skip
     shapes = ((given["z"], given["z_dtype"]), ((1, 3), "float32"), (given["variance"], "float32"))
     run = jax.ffi.ffi_call(
@@ -242,8 +286,9 @@ def test_the_call_itself_says_what_is_wrong(wrong, reason):
     view = np.array(given["view"], np.int64)
     with pytest.raises(jax.errors.JaxRuntimeError, match=f"standardize: {reason}; got x "):
         jax.block_until_ready(
-            run(x, scale, jnp.ones(given["bias"]), view=view, epsilon=np.float64(0), centre=True)
-        )
+            run(x, scale, jnp.ones(given["bias"]), view=view, epsilon=np.float64(0), centre=True,
+                low=np.float64(0), high=np.float64(given["high"]))
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -251,19 +296,21 @@ def test_the_call_itself_says_what_is_wrong(wrong, reason):
     [
         ({0: ((2, 3), "float32")}, "dz, x and dx must have the same shape"),
         ({1: ((3, 1), "float32")}, "the statistics must have the same shape"),
-        ({8: ((3, 1), "float32")}, "dscale and dbias must have scale's shape"),
+        ({5: ((3, 1), "float32")}, "bias, dscale and dbias must have scale's shape"),
+        ({9: ((3, 1), "float32")}, "bias, dscale and dbias must have scale's shape"),
         ({0: ((4, 3), "bfloat16")}, "dz, x and dx must have the same dtype"),
-        ({5: ((1, 3), "bfloat16")}, "mean must be float32"),
+        ({6: ((1, 3), "bfloat16")}, "mean must be float32"),
     ],
 )
 def test_the_gradients_call_says_it_too(wrong, reason):
     large, small = ((4, 3), "float32"), ((1, 3), "float32")
-    types = [large, small, small, large, *[small] * 3, large, small, small]
+    types = [large, small, small, large, *[small] * 4, large, small, small]
     types = [jax.ShapeDtypeStruct(*wrong.get(i, t)) for i, t in enumerate(types)]
-    run = jax.ffi.ffi_call("jconv_onednn_standardize_grad", types[7:])
+    run = jax.ffi.ffi_call("jconv_onednn_standardize_grad", types[8:])
     view = np.array((1, 1, 4, 3, 1, 3, 1), np.int64)
     with pytest.raises(jax.errors.JaxRuntimeError, match=f"standardize_grad: {reason}; got x "):
         jax.block_until_ready(
-            run(*(jnp.ones(t.shape, t.dtype) for t in types[:7]),
-                view=view, epsilon=np.float64(0), centre=True)
+            run(*(jnp.ones(t.shape, t.dtype) for t in types[:8]),
+                view=view, epsilon=np.float64(0), centre=True, low=np.float64(-np.inf),
+                high=np.float64(np.inf))
         )  # fmt: skip
