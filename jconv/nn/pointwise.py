@@ -15,6 +15,7 @@ def pointwise_dot(
     dimension_numbers: Any,
     *,
     precision: jax.lax.PrecisionLike = None,
+    preferred_element_type: Any = None,
     out_sharding: Any = None,
 ) -> jax.Array:
     """inputs (N, *spatial, C) times kernel (C, K), (N, *spatial, K): `dot_general=` of a Linear.
@@ -25,6 +26,7 @@ def pointwise_dot(
     Args:
       dimension_numbers: as of `jax.lax.dot_general`; C must be the last axis of inputs.
       precision: as of `jconv.conv`.
+      preferred_element_type: the result's dtype; None means that of the operands.
 
     Raises:
       NotImplementedError: other dimension_numbers, or an out_sharding.
@@ -38,4 +40,7 @@ def pointwise_dot(
             f" got dimension_numbers={dimension_numbers}, out_sharding={out_sharding}"
         )
     spatial = inputs.ndim - 2
-    return conv(inputs, kernel.reshape((1,) * spatial + kernel.shape), precision=precision)
+    return conv(
+        inputs, kernel.reshape((1,) * spatial + kernel.shape), precision=precision,
+        preferred_element_type=preferred_element_type,
+    )  # fmt: skip

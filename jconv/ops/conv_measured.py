@@ -18,6 +18,7 @@ LEAST_OF_AN_EXAMPLE = 2**24
 FEW_FEATURES, MOST_FEATURES = 32, 4
 MANY_CHANNELS = 32
 LEAST_TILES = 256
+MOST_SUMMED = 256  # kMostSummed in winograd_plan.cc
 MOST_COLUMNS = 3  # that oneDNN's filter gradient of depthwise convolutions has code for
 LEAST_PRODUCTS = 2**22  # below, a loop over chunks takes as long as what it computes
 
@@ -152,7 +153,8 @@ def few_columns(call: Call, *_: Any) -> str | None:
     # three columns: dw3_56x128 1.3, dw3s2_56x128 1.5, and on 16 images 24x24x144 2.5, 6x6x576 2.8.
     if call.size[-1] <= MOST_COLUMNS:
         return f"slower for windows of {MOST_COLUMNS} columns or fewer"
-    return None
+    # 128 images of 28x28, one channel, 5x5 1.15; 3 to 12 channels as fast or faster.
+    return "slower for one channel" if call.groups == 1 else None
 
 
 def tiles_pay(pairs: int) -> Rule:
@@ -174,7 +176,19 @@ def tiles_pay(pairs: int) -> Rule:
         # 1.47, 1.50. dw: 784 for 192 channels 0.86, for 256 0.95, 392 1.55.
         tiles = call.image[0] * math.prod(-(-n // 2) for n in call.output)
         needed = max(LEAST_TILES, call.channels * call.features // pairs)
-        return f"slower below {needed} tiles of 2x2 pixels" if tiles < needed else None
+        if tiles < needed:
+            return f"slower below {needed} tiles of 2x2 pixels"
+        # 256 images of 1x1, 64 channels, fwd 5.4; 3x3 1.5; 5x5 0.98; 2x2 and 4x4 0.7. Pixels that a
+        # tile has too many cost exactness, too, where taps that meet padding alone are large.
+        if 3 * call.image[0] * math.prod(call.output) < 8 * tiles:
+            return "slower where less than two thirds of the tiles of 2x2 pixels are filled"
+        # Sums of 256 channels at most are added, where they are equally long; in one go 512 and
+        # 1024 channels have 2.04 and 2.18 times the error of XLA's convolution (root mean square).
+        if call.channels % -(-call.channels // MOST_SUMMED):
+            return (
+                f"less exact for {call.channels} channels, not in equal parts below {MOST_SUMMED}"
+            )
+        return None
 
     return reason
 

@@ -45,6 +45,14 @@ inline int64_t Product(const Dims& dims) {
   return product;
 }
 
+// Whether an array has fewer than 2**31 elements, whatever its axes; oneDNN counts many things in
+// int32.
+inline bool FitsInt32(const Dims& dims) {
+  double product = 1;
+  for (int64_t d : dims) product *= static_cast<double>(d);
+  return product <= INT32_MAX;
+}
+
 // "(8, 28, 28, 64)", as NumPy writes shapes.
 inline std::string Text(const Dims& dims) {
   std::string text = "(";

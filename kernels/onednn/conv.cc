@@ -55,9 +55,10 @@ ffi::Error Forward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
                    ffi::RemainingArgs rest, ffi::Result<ffi::AnyBuffer> y,
                    ffi::Result<ffi::AnyBuffer> scratch, Ints stride, Ints pads, Ints dilation,
                    int64_t groups, bool bias, bool residual, bool relu) {
-  auto spec = SpecOf(ConvKind::kForward, x, w, *y, stride, pads, dilation, groups);
-  spec.residual = residual, spec.relu = relu;
+  ConvSpec spec{};
   const auto body = [&] {
+    spec = SpecOf(ConvKind::kForward, x, w, *y, stride, pads, dilation, groups);
+    spec.residual = residual, spec.relu = relu;
     const size_t count = size_t{bias} + size_t{residual};
     Require(rest.size() == count, "takes bias and residual as its attributes say");
     void* b = nullptr;
@@ -84,9 +85,12 @@ ffi::Error Forward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
   return Guarded("conv", body, [&] { return spec.Text(); });
 }
 
-ffi::Error Gradient(const char* op, ffi::ThreadPool pool, ConvSpec spec, ffi::AnyBuffer x,
-                    ffi::AnyBuffer w, ffi::AnyBuffer y, ffi::AnyBuffer scratch) {
+ffi::Error Gradient(const char* op, ConvKind kind, ffi::ThreadPool pool, ffi::AnyBuffer x,
+                    ffi::AnyBuffer w, ffi::AnyBuffer y, ffi::AnyBuffer scratch, Ints stride,
+                    Ints pads, Ints dilation, int64_t groups) {
+  ConvSpec spec{};
   const auto body = [&] {
+    spec = SpecOf(kind, x, w, y, stride, pads, dilation, groups);
     spec.Check();
     Run(spec, pool, x.untyped_data(), w.untyped_data(), nullptr, y.untyped_data(), scratch);
   };
@@ -96,15 +100,15 @@ ffi::Error Gradient(const char* op, ffi::ThreadPool pool, ConvSpec spec, ffi::An
 ffi::Error InputGrad(ffi::ThreadPool pool, ffi::AnyBuffer dy, ffi::AnyBuffer w,
                      ffi::Result<ffi::AnyBuffer> dx, ffi::Result<ffi::AnyBuffer> scratch,
                      Ints stride, Ints pads, Ints dilation, int64_t groups) {
-  const auto spec = SpecOf(ConvKind::kInputGrad, *dx, w, dy, stride, pads, dilation, groups);
-  return Gradient("conv_input_grad", pool, spec, *dx, w, dy, *scratch);
+  return Gradient("conv_input_grad", ConvKind::kInputGrad, pool, *dx, w, dy, *scratch, stride, pads,
+                  dilation, groups);
 }
 
 ffi::Error FilterGrad(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
                       ffi::Result<ffi::AnyBuffer> dw, ffi::Result<ffi::AnyBuffer> scratch,
                       Ints stride, Ints pads, Ints dilation, int64_t groups) {
-  const auto spec = SpecOf(ConvKind::kFilterGrad, x, *dw, dy, stride, pads, dilation, groups);
-  return Gradient("conv_filter_grad", pool, spec, x, *dw, dy, *scratch);
+  return Gradient("conv_filter_grad", ConvKind::kFilterGrad, pool, x, *dw, dy, *scratch, stride,
+                  pads, dilation, groups);
 }
 
 auto Operands() {

@@ -4,7 +4,8 @@
 //         x[n, p*stride + r*dilation - lo, q*stride + s*dilation - lo, c] * dy[n, p, q, c]
 //
 // Shapes, as XLA holds them: x N H W C, dy N P Q C, dw R S 1 C; one spatial axis or two. All are
-// float32 or bfloat16, sums float32. oneDNN's own code takes windows of three columns at most.
+// float32 or bfloat16, sums float32, of parts float64. oneDNN's own code takes windows of three
+// columns at most.
 //
 // Every task sums a part of the rows for a block of channels; the sums of the parts are added in
 // order. How many parts there are depends on the shape alone, so the result is the same in every
@@ -19,14 +20,8 @@ namespace {
 template <class Number>
 void RunTask(const DepthwiseCall& call, const Number* x, const Number* dy, int64_t part,
              int64_t group, float* sums) {
-  switch (WidestVectors()) {
-    case Vectors::kAvx512:
-      return OnAvx512<DepthwiseTask<32, Number>>(&call, x, dy, part, group, sums);
-    case Vectors::kAvx2:
-      return OnAvx2<DepthwiseTask<16, Number>>(&call, x, dy, part, group, sums);
-    case Vectors::kPlain:
-      return DepthwiseTask<8, Number>::Run(&call, x, dy, part, group, sums);
-  }
+  OnWidestOf<DepthwiseTask<32, Number>, DepthwiseTask<16, Number>, DepthwiseTask<8, Number>>(
+      &call, x, dy, part, group, sums);
 }
 
 // dw of a block of channels: the sums of its parts, added in order.
@@ -62,8 +57,9 @@ void Run(ffi::ThreadPool& pool, const DepthwiseCall& call, const Number* x, cons
 ffi::Error FilterGrad(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
                       ffi::Result<ffi::AnyBuffer> dw, Ints stride, Ints pads, Ints dilation,
                       int64_t groups) {
-  const auto spec = SpecOf(ConvKind::kFilterGrad, x, *dw, dy, stride, pads, dilation, groups);
+  ConvSpec spec{};
   const auto body = [&] {
+    spec = SpecOf(ConvKind::kFilterGrad, x, *dw, dy, stride, pads, dilation, groups);
     spec.Check();
     Require(stride.size() <= 2, "x must have one or two spatial axes");
     Require(groups == spec.x.back() && groups == spec.w.back(), "groups must be C and K");

@@ -2,12 +2,15 @@
 
 A loop of our own on XLA's threads, with the signature of the tables in `jconv.ops`: oneDNN's own
 code takes windows of three columns at most. Shapes (one spatial axis or two; written for two):
-x N H W C, dy N P Q C, dw R S 1 C. Operands and result are float32 or bfloat16, sums float32, split
-by the shape alone: the result is the same in every run, with any number of threads.
+x N H W C, dy N P Q C, dw R S 1 C. Operands and result are float32 or bfloat16. Sums are float32,
+those of parts are added in float64; they are split by the shape alone, so that the result is the
+same in every run, with any number of threads. What dy holds where a tap meets padding is not read:
+an infinite one makes no NaN there.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -47,10 +50,13 @@ def depthwise_filter_grad_unsupported(
 ):
     """Why the call can't be computed here, in words, or None if it can."""
     dw = shapes.filter_grad(x, dy, window, dtype)
-    if reason := limits.unsupported_conv(x, dy, dw, window, precision, dtypes=DTYPES):
+    if reason := limits.unsupported_conv(x, dw, dy, window, precision, dtypes=DTYPES):
         return reason
     if len(window.size) > 2:
         return f"only one or two spatial axes, got {len(window.size)}"
     if not window.groups == x.shape[-1] == dy.shape[-1]:
         return "only for one channel into and one out of each group"
+    padded = (n + lo + hi for n, (lo, hi) in zip(window.input, window.pads, strict=True))
+    if x.shape[0] * math.prod(padded) * x.shape[-1] > limits.MOST_ELEMENTS:
+        return "only images of fewer than 2**31 elements, padding included"
     return None

@@ -33,6 +33,7 @@ TARGETS = (
     "winograd",
     "winograd_filter_grad",
 )
+PREFIX = "jconv_onednn_"  # of what the library exports
 DISTRIBUTION = "onednn-cpu-gomp"  # brings libdnnl, the library itself
 SONAME = "libdnnl.so.3"
 RTLD_NOW = 2
@@ -67,8 +68,13 @@ def library() -> ctypes.CDLL:
 
 
 def target(name: str) -> str:
-    """What XLA calls the handler of `name`."""
-    return f"jconv_onednn_{name}"
+    """What XLA calls the handler of `name`, which it knows from now on.
+
+    Raises:
+      RuntimeError: there is no library, with the reason.
+    """
+    library()
+    return f"{PREFIX}{name}"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -85,7 +91,7 @@ def ask(query: str, *integers: int) -> tuple[jax.ShapeDtypeStruct, str]:
     """
     text = ctypes.create_string_buffer(256)
     packed = (ctypes.c_int64 * len(integers))(*integers)
-    function = getattr(library(), f"jconv_onednn_{query}_query")
+    function = getattr(library(), f"{PREFIX}{query}_query")
     function.restype = ctypes.c_int64
     size = function(packed, ctypes.c_int64(len(integers)), text, ctypes.c_int64(len(text)))
     if size < 0:
@@ -148,6 +154,6 @@ def _register(built: ctypes.CDLL) -> ctypes.CDLL:
     built.jconv_onednn_version.restype = ctypes.c_char_p
     built.jconv_onednn_conv_plans.restype = ctypes.c_int64
     for name in TARGETS:
-        handler = jax.ffi.pycapsule(getattr(built, target(name)))
-        jax.ffi.register_ffi_target(target(name), handler, platform="cpu")
+        handler = jax.ffi.pycapsule(getattr(built, PREFIX + name))
+        jax.ffi.register_ffi_target(PREFIX + name, handler, platform="cpu")
     return built

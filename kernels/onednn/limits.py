@@ -61,9 +61,16 @@ def unsupported_conv(
         return reason
     if any(side < 0 for pad in window.pads for side in pad):
         return f"not with negative padding, got {window.pads}"
-    if isinstance(precision, DotAlgorithm | DotAlgorithmPreset):
+    if _names_algorithm(precision):
         return f"the sums' algorithm can't be chosen, got precision={precision}"
     return None
+
+
+def _names_algorithm(precision):
+    """Whether it says how sums are computed, beyond how exactly; "default" says nothing."""
+    if isinstance(precision, str):
+        return precision in set(DotAlgorithmPreset.__members__) - {"DEFAULT"}
+    return isinstance(precision, DotAlgorithm | DotAlgorithmPreset)
 
 
 def _explicit(array: Any) -> bool:

@@ -66,16 +66,22 @@ inline Vectors WidestVectors() {
   return widest;
 }
 
-template <class Body, class... Arguments>
-void OnWidest(Arguments... arguments) {
+// The same with a body for each.
+template <class Avx512, class Avx2, class Plain, class... Arguments>
+void OnWidestOf(Arguments... arguments) {
   switch (WidestVectors()) {
     case Vectors::kAvx512:
-      return OnAvx512<Body, Arguments...>(arguments...);
+      return OnAvx512<Avx512, Arguments...>(arguments...);
     case Vectors::kAvx2:
-      return OnAvx2<Body, Arguments...>(arguments...);
+      return OnAvx2<Avx2, Arguments...>(arguments...);
     case Vectors::kPlain:
-      return Body::Run(arguments...);
+      return Plain::Run(arguments...);
   }
+}
+
+template <class Body, class... Arguments>
+void OnWidest(Arguments... arguments) {
+  OnWidestOf<Body, Body, Body, Arguments...>(arguments...);
 }
 
 // Calls `f(float{})` or `f(BFloat16{})`, for the dtype of a buffer.

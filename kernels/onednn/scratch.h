@@ -34,7 +34,6 @@ class Scratch {
   }
 
   // `bytes` of it, aligned; the caller takes no more in all than it announced.
-
   char* Take(size_t bytes) {
     char* taken = next_;
     next_ += Aligned(bytes);

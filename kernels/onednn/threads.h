@@ -16,6 +16,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <vector>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -48,6 +49,46 @@ class Team {
   int before_;
 };
 
+// Which of 0 to n - 1 are taken. Each worker begins with a stretch of its own: what it writes for
+// the first time then lies apart from what the others write, and the system's page tables with it.
+class Shares {
+ public:
+  Shares(int64_t n, int64_t workers) : n_(n), stretches_(workers) {
+    for (int64_t w = 0; w < workers; ++w) {
+      stretches_[w].next = w * n / workers;
+      stretches_[w].end = (w + 1) * n / workers;
+    }
+  }
+
+  // Calls `f(i)` for what is left, as the next worker; whether it was the last that was done.
+  template <class F>
+  bool Work(const F& f) {
+    const auto workers = static_cast<int64_t>(stretches_.size());
+    const int64_t first = joined_++;
+    bool last = false;
+    for (int64_t w = 0; w < workers; ++w) {
+      Stretch& stretch = stretches_[(first + w) % workers];
+      for (int64_t i = stretch.next++; i < stretch.end; i = stretch.next++) {
+        f(i);
+        last = ++done_ == n_;
+      }
+    }
+    return last;
+  }
+
+  bool all_done() const { return done_ == n_; }
+
+ private:
+  struct alignas(64) Stretch {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+
+  const int64_t n_;
+  std::atomic<int64_t> joined_{0}, done_{0};
+  std::vector<Stretch> stretches_;
+};
+
 // Calls `f(i)` for i from 0 to n - 1, on up to `threads` threads: the calling one, and those of
 // XLA's pool that are free. The calling thread never waits for a task that has not started, so a
 // full pool can't block it. `f` must not throw.
@@ -58,30 +99,26 @@ void ParallelFor(xla::ffi::ThreadPool& pool, int threads, int64_t n, const F& f)
     return;
   }
   struct State {
-    std::atomic<int64_t> next{0}, done{0};
+    State(int64_t n, int64_t workers) : shares(n, workers) {}
+    Shares shares;
     std::mutex mutex;
     std::condition_variable all_done;
   };
-  auto state = std::make_shared<State>();
+  const int64_t workers = std::min<int64_t>(threads, n);
+  auto state = std::make_shared<State>(n, workers);
   // A task that starts after the end finds nothing left and never touches `f`, which is gone.
-  const auto work = [state, n, f = &f] {
-    for (int64_t i = state->next++; i < n; i = state->next++) {
-      (*f)(i);
-      if (++state->done == n) {
-        std::lock_guard<std::mutex> lock(state->mutex);
-        state->all_done.notify_one();
-      }
-    }
+  const auto work = [state, f = &f] {
+    if (!state->shares.Work(*f)) return;
+    std::lock_guard<std::mutex> lock(state->mutex);
+    state->all_done.notify_one();
   };
   try {
-    for (int64_t t = 1; t < std::min<int64_t>(threads, n); ++t) {
-      pool.Schedule(std::function<void()>(work));
-    }
+    for (int64_t t = 1; t < workers; ++t) pool.Schedule(std::function<void()>(work));
   } catch (const std::bad_alloc&) {  // fewer help, then
   }
   work();
   std::unique_lock<std::mutex> lock(state->mutex);
-  state->all_done.wait(lock, [&] { return state->done == n; });
+  state->all_done.wait(lock, [&] { return state->shares.all_done(); });
 }
 
 // Calls `f(first, last)` for parts of 0 to n - 1, on all threads. `f` must not throw.

@@ -23,15 +23,16 @@ void Transform(const float* const* from, float* const* to, int64_t channels) {
   OnWidest<TransformTile<Matrix>, const float* const*, float* const*, int64_t>(from, to, channels);
 }
 
-// Runs workers on XLA's threads, OpenMP on one thread in each; the first error is thrown again.
-template <class Work>
-void Workers(ffi::ThreadPool& pool, int64_t workers, const Work& work) {
+// Calls `f(i)` for i from 0 to n - 1 on XLA's threads, OpenMP on one thread in each; the first
+// error is thrown again.
+template <class F>
+void EachAlone(ffi::ThreadPool& pool, int64_t n, const F& f) {
   std::mutex mutex;
   std::exception_ptr failure;
-  ParallelFor(pool, static_cast<int>(workers), workers, [&](int64_t worker) {
+  ParallelFor(pool, Threads(pool), n, [&](int64_t i) {
     try {
       const Team alone(1);
-      work(worker);
+      f(i);
     } catch (...) {
       std::lock_guard<std::mutex> lock(mutex);
       if (!failure) failure = std::current_exception();
@@ -52,45 +53,54 @@ float* Zeros(const WinogradPlan& plan, Scratch& memory_left) {
   return static_cast<float*>(std::memset(memory_left.Take(bytes), 0, bytes));
 }
 
-// The filter, transformed, in the order that the products like.
+// The filter, transformed, in the order that the products like, span by span.
 void TransformFilter(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradPlan& plan,
-                     const float* w, float* planes, void* best, void* pad) {
-  const int64_t pairs = spec.w[2] * spec.w[3], plane = plan.filter.get_strides()[0];
+                     const float* w, float* planes, char* best, char* pad) {
+  const int64_t pairs = spec.w[2] * spec.w[3], apart = plan.filter.get_strides()[0];
   OverFilter(pool, pairs, [&](int64_t first, int64_t last) {
     const Column<const float, kTaps * kTaps> taps(w + first, pairs, spec.transposed);
-    const Column<float, kPoints> points(planes + first, plane);
+    const Column<float, kPoints> points(planes + first, apart);
     Transform<TapsToPoints>(taps.at, points.at, last - first);
   });
-  const Team team(pool);
-  const auto turn = team.Turn();
-  dnnl::stream stream(Engine());
-  const memory::desc ordered = spec.transposed ? plan.filter.permute_axes({0, 2, 1}) : plan.filter;
-  plan.reorder.execute(stream,
-                       {{DNNL_ARG_FROM, memory(ordered, Engine(), planes)},
-                        {DNNL_ARG_TO, memory(plan.second, Engine(), best)},
-                        {DNNL_ARG_SCRATCHPAD, memory(plan.reorder_scratchpad, Engine(), pad)}});
-  stream.wait();
+  const int64_t span = plan.plane.get_dims()[1] * plan.plane.get_strides()[1];
+  const int64_t best_apart = plan.second.get_strides()[0] * sizeof(float);
+  const int64_t best_span = plan.second.get_size();
+  const size_t pad_apart = Aligned(plan.reorder_scratchpad.get_size());
+  EachAlone(pool, kPoints * plan.spans, [&](int64_t i) {
+    const int64_t s = i / kPoints, p = i % kPoints;
+    float* from = planes + s * span + p * apart;
+    char* to = best + s * best_span + p * best_apart;
+    dnnl::stream stream(Engine());
+    const memory pad_of(plan.reorder_scratchpad, Engine(), pad + i * pad_apart);
+    plan.reorder.execute(stream, {{DNNL_ARG_FROM, memory(plan.plane, Engine(), from)},
+                                  {DNNL_ARG_TO, memory(plan.best_plane, Engine(), to)},
+                                  {DNNL_ARG_SCRATCHPAD, pad_of}});
+    stream.wait();
+  });
 }
 
 void Correlate(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradPlan& plan,
                const float* x, const float* w, float* y, Scratch memory_left) {
   float* planes = reinterpret_cast<float*>(memory_left.Take(plan.filter.get_size()));
-  char* best = memory_left.Take(plan.second.get_size());
-  TransformFilter(pool, spec, plan, w, planes, best,
-                  memory_left.Take(plan.reorder_scratchpad.get_size()));
+  char* best = memory_left.Take(plan.spans * plan.second.get_size());
+  const size_t pads = kPoints * plan.spans * Aligned(plan.reorder_scratchpad.get_size());
+  TransformFilter(pool, spec, plan, w, planes, best, memory_left.Take(pads));
   const float* zeros = Zeros(plan, memory_left);
   char* desks = memory_left.Take(plan.workers * plan.desk());
   const Tiles tiles(spec);
-  std::atomic<int64_t> next{0};
-  Workers(pool, plan.workers, [&](int64_t worker) {
+  Shares parts(plan.parts, plan.workers);
+  EachAlone(pool, plan.workers, [&](int64_t worker) {
     const Desk desk(plan, desks + worker * plan.desk(), best);
-    for (int64_t part = next++; part < plan.parts; part = next++) {
+    parts.Work([&](int64_t part) {
       const int64_t begin = part * plan.together;
       const int64_t count = std::min(plan.together, spec.tiles() - begin);
       for (int64_t i = 0; i < count; ++i) {
         const float* pixels[kPoints];
         tiles.Seen(begin + i, x, zeros, pixels);
-        Transform<PixelsToPoints>(pixels, desk.first.row(i).at, spec.x[3]);
+        for (int64_t s = 0; s < plan.spans; ++s) {
+          Transform<PixelsToPoints>(pixels, desk.span(s).row(i).at, desk.first.columns);
+          for (const float*& pixel : pixels) pixel += desk.first.columns;
+        }
       }
       desk.Multiply();  // the rows from `count` on give what nobody reads
       for (int64_t i = 0; i < count; ++i) {
@@ -98,22 +108,20 @@ void Correlate(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradPl
         tiles.Filled(begin + i, y, desk.outside, pixels);
         Transform<PointsToOutput>(desk.result.read(i).at, pixels, spec.y[3]);
       }
-    }
+    });
   });
 }
 
-// dw from the workers' sums, which are added to the first worker's, in order.
-template <class DeskOf>
-void AddUp(ffi::ThreadPool& pool, const WinogradSpec& spec, int64_t workers, const DeskOf& desk_of,
-           float* dw) {
-  const Points sums = desk_of(0).result;
+// dw from the workers' sums, which are added to the first worker's, `sums`, in order; the others
+// follow, `apart` numbers from each other.
+void AddUp(ffi::ThreadPool& pool, const WinogradSpec& spec, int64_t workers, Points sums,
+           int64_t apart, float* dw) {
   const int64_t pairs = spec.w[2] * spec.w[3];
   OverFilter(pool, pairs, [&](int64_t first, int64_t last) {
     for (int64_t worker = 1; worker < workers; ++worker) {
-      const Points more = desk_of(worker).result;
       for (int p = 0; p < kPoints; ++p) {
         float* to = sums.data + p * sums.plane;
-        const float* from = more.data + p * more.plane;
+        const float* from = to + worker * apart;
         for (int64_t i = first; i < last; ++i) to[i] += from[i];
       }
     }
@@ -127,12 +135,9 @@ void FilterGrad(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradP
                 const float* x, const float* dy, float* dw, Scratch memory_left) {
   const float* zeros = Zeros(plan, memory_left);
   char* desks = memory_left.Take(plan.workers * plan.desk());
-  const auto desk_of = [&](int64_t worker) {
-    return Desk(plan, desks + worker * plan.desk(), nullptr);
-  };
   const Tiles tiles(spec);
-  Workers(pool, plan.workers, [&](int64_t worker) {
-    const Desk desk = desk_of(worker);
+  EachAlone(pool, plan.workers, [&](int64_t worker) {
+    const Desk desk(plan, desks + worker * plan.desk(), nullptr);
     desk.result.Clear(0, spec.x[3]);
     const int64_t end = (worker + 1) * plan.parts / plan.workers;
     for (int64_t part = worker * plan.parts / plan.workers; part < end; ++part) {
@@ -150,15 +155,16 @@ void FilterGrad(ffi::ThreadPool& pool, const WinogradSpec& spec, const WinogradP
       desk.Multiply();  // added to what is there
     }
   });
-  AddUp(pool, spec, plan.workers, desk_of, dw);
+  AddUp(pool, spec, plan.workers, Desk(plan, desks, nullptr).result, plan.desk() / sizeof(float),
+        dw);
 }
 
 template <class Run>
 ffi::Error Handle(const char* op, ffi::ThreadPool& pool, WinogradSpec spec, const Run& run,
                   const ffi::AnyBuffer& x, const ffi::AnyBuffer& w, const ffi::AnyBuffer& y,
                   const ffi::AnyBuffer& scratch, Ints lo) {
-  spec.x = ShapeOf(x), spec.w = ShapeOf(w), spec.y = ShapeOf(y), spec.lo = DimsOf(lo);
   const auto body = [&] {
+    spec.x = ShapeOf(x), spec.w = ShapeOf(w), spec.y = ShapeOf(y), spec.lo = DimsOf(lo);
     spec.Check();
     spec.threads = Threads(pool);
     const auto plan = Plans().Get(spec.key(), [&] { return WinogradPlan(spec); });

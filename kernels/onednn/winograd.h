@@ -35,24 +35,38 @@ struct WinogradSpec {
   int64_t tiles() const { return x[0] * ((y[1] + 1) / 2) * ((y[2] + 1) / 2); }
 };
 
-// The matrix products of some tiles, for all points of a tile at once, by one thread.
+// A product of matrices for each point of a tile, by one thread.
+struct PointsProduct {
+  dnnl::matmul primitive;
+  memory::desc scratchpad;
+};
+
+// The matrix products of some tiles.
 struct WinogradPlan {
   explicit WinogradPlan(const WinogradSpec& spec);
 
-  // Bytes of scratch memory: of one of the workers, and of all of it.
+  // Bytes of scratch memory: of one of the workers, of a product, and of all of it.
   size_t desk() const;
+  size_t pad() const;
   size_t scratch() const;
 
   int64_t together, parts, workers;  // tiles of a product, products, threads
-  // The tiles of x; the transformed filter, or the tiles of dy; the tiles of y, or the transformed
-  // gradient of the filter: 16 planes each, but for a filter in the order that the product likes.
+  int64_t spans = 1;                 // of the channels that are summed, for rounding's sake
+  // The tiles of a span of x; the transformed filter of a span, or the tiles of dy; the tiles of y,
+  // or the transformed gradient of the filter: 16 planes each, but for a filter in the order that
+  // the product likes.
   memory::desc first, second, result;
   memory::desc filter;  // 16 planes in the order of w, none for a filter's gradient
   memory::desc zeros;   // as many as a pixel has channels
-  memory::desc scratchpad, reorder_scratchpad;
-  dnnl::matmul product;
-  dnnl::reorder reorder;
+  memory::desc reorder_scratchpad;
+  memory::desc plane, best_plane;  // of the filter, before and after `reorder`
+  PointsProduct product, more;     // of the first span, and of another, added to it
+  dnnl::reorder reorder;           // of one plane of one span
   std::string implementation;
+
+ private:
+  // A product of first and second, whose order it chooses where that is open.
+  PointsProduct Make(const dnnl::primitive_attr& attributes);
 };
 
 }  // namespace jconv

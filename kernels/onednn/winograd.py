@@ -2,9 +2,10 @@
 
 Shapes: x N H W C, w 3 3 C K, y and dy N P Q K; float32, dense, stride and dilation 1.
 
-There are 4 products for each pixel of y and pair of channels where the direct form has 9. They are
-oneDNN's matrix products, over tiles that are transformed while they are in the cache. Rounding is
-that of the direct form. A pixel that is not finite makes NaN of all that its tile touches.
+There are 16 products for the 4 pixels of a tile of y and a pair of channels, where the direct form
+has 36. They are oneDNN's matrix products, over tiles that are transformed while they are in the
+cache. Rounding is that of the direct form, relative to the largest numbers of a tile and of the
+filter. A pixel that is not finite makes NaN of all that its tile touches.
 
 Reference: Lavin & Gray 2016, "Fast algorithms for convolutional neural networks", arXiv:1509.09308.
 """
@@ -68,17 +69,17 @@ def winograd_filter_grad(
 
 def winograd_forward_unsupported(x, w, *, window, dtype=None, precision=None, out_sharding=None):
     """Why the call can't be computed, in words, or None if it can."""
-    return _unsupported(x, w, dtype, window, precision) or _other_code(
-        x, w, shapes.output(x, w, window), window.pads
-    )
+    y = shapes.output(x, w, window, dtype)
+    return _unsupported(x, w, y, window, precision) or _other_code(x, w, y, window.pads)
 
 
 def winograd_input_grad_unsupported(
     dy, w, *, window, dtype=None, precision=None, out_sharding=None
 ):
     """Why the call can't be computed, in words, or None if it can."""
-    return _unsupported(dy, w, dtype, window, precision) or _other_code(
-        dy, w, shapes.input_grad(dy, w, window), window.input_grad_pads, transposed=True
+    dx = shapes.input_grad(dy, w, window, dtype)
+    return _unsupported(dx, w, dy, window, precision) or _other_code(
+        dy, w, dx, window.input_grad_pads, transposed=True
     )
 
 
@@ -86,8 +87,9 @@ def winograd_filter_grad_unsupported(
     x, dy, *, window, dtype=None, precision=None, out_sharding=None
 ):
     """Why the call can't be computed, in words, or None if it can."""
-    return _unsupported(x, dy, dtype, window, precision) or _other_code(
-        x, shapes.filter_grad(x, dy, window), dy, window.pads, filter_grad=True
+    dw = shapes.filter_grad(x, dy, window, dtype)
+    return _unsupported(x, dw, dy, window, precision) or _other_code(
+        x, dw, dy, window.pads, filter_grad=True
     )
 
 
@@ -101,18 +103,13 @@ def _handler(name, result, scratch):
     return jax.ffi.ffi_call(target(name), (result, scratch), vmap_method="sequential")
 
 
-def _unsupported(first, second, dtype, window, precision):
-    result = jax.ShapeDtypeStruct((1,), dtype or first.dtype)
-    if reason := limits.unsupported_conv(
-        first, second, result, window, precision, dtypes=("float32",)
-    ):
+def _unsupported(x, w, y, window, precision):
+    if reason := limits.unsupported_conv(x, w, y, window, precision, dtypes=("float32",)):
         return reason
     if window.size != TAPS:
         return f"only filters of 3x3 taps, got {window.size}"
     if {*window.stride, *window.dilation, window.groups} != {1}:
         return "only stride, dilation and groups of 1"
-    if 0 in (*window.input, *window.output):
-        return "nothing to compute"
     return None
 
 

@@ -77,39 +77,51 @@ struct Desk {
   // `filter`: transformed, for all workers; none for a filter's gradient.
   Desk(const WinogradPlan& of, char* memory, char* filter)
       : plan(of),
-        first(Planes(plan.first, memory)),
+        first(Planes(plan.first, memory, plan.spans)),
         second(filter ? Points{} : Planes(plan.second, memory)),
         result(Planes(plan.result, memory)),
-        outside(Take(plan.zeros, memory)),
-        scratchpad(Take(plan.scratchpad, memory)),
+        outside(Take(plan.zeros.get_size(), memory)),
+        scratchpad(Take(plan.pad(), memory)),
         weights(filter ? reinterpret_cast<float*>(filter) : second.data) {}
 
   void Multiply() const {
     dnnl::stream stream(Engine());
     const auto at = [](const memory::desc& d, float* data) { return memory(d, Engine(), data); };
-    plan.product.execute(stream, {{DNNL_ARG_SRC, at(plan.first, first.data)},
-                                  {DNNL_ARG_WEIGHTS, at(plan.second, weights)},
-                                  {DNNL_ARG_DST, at(plan.result, result.data)},
-                                  {DNNL_ARG_SCRATCHPAD, at(plan.scratchpad, scratchpad)}});
+    for (int64_t s = 0; s < plan.spans; ++s) {
+      const PointsProduct& product = s == 0 ? plan.product : plan.more;
+      float* by = weights + s * (plan.second.get_size() / sizeof(float));
+      product.primitive.execute(stream,
+                                {{DNNL_ARG_SRC, at(plan.first, span(s).data)},
+                                 {DNNL_ARG_WEIGHTS, at(plan.second, by)},
+                                 {DNNL_ARG_DST, at(plan.result, result.data)},
+                                 {DNNL_ARG_SCRATCHPAD, at(product.scratchpad, scratchpad)}});
+    }
     stream.wait();
   }
 
+  // The tiles of a span of x.
+  Points span(int64_t s) const {
+    const int64_t apart = Aligned(plan.first.get_size()) / sizeof(float);
+    return {first.data + s * apart, first.plane, first.columns};
+  }
+
   const WinogradPlan& plan;
-  Points first, second, result;
-  float* outside;  // where pixels of y are written that are not in y
+  Points first, second, result;  // second: where there is no filter
+  float* outside;                // where pixels of y are written that are not in y
   float *scratchpad, *weights;
 
  private:
-  static float* Take(const memory::desc& desc, char*& memory) {
+  static float* Take(size_t bytes, char*& memory) {
     char* taken = memory;
-    memory += Aligned(desc.get_size());
+    memory += Aligned(bytes);
     return reinterpret_cast<float*>(taken);
   }
 
   // A row is what lies together, along whichever of the two axes.
-  static Points Planes(const memory::desc& desc, char*& memory) {
+  static Points Planes(const memory::desc& desc, char*& memory, int64_t count = 1) {
     const Dims strides = desc.get_strides();
-    return {Take(desc, memory), strides[0], std::max(strides[1], strides[2])};
+    return {Take(count * Aligned(desc.get_size()), memory), strides[0],
+            std::max(strides[1], strides[2])};
   }
 };
 

@@ -29,6 +29,15 @@ def test_is_the_linear_layer(shape, key):
     assert [c.op for c in jconv.explain_choice(lambda x: pointwise(x), x)] == ["conv"]
 
 
+def test_preferred_element_type():
+    x = jnp.ones((2, 3, 6), jnp.bfloat16)
+    options = {"dtype": jnp.bfloat16, "preferred_element_type": jnp.float32}
+    layer = nn.Linear(
+        6, 9, use_bias=False, dot_general=nn.pointwise_dot, rngs=nnx.Rngs(0), **options
+    )
+    assert layer(x).dtype == jnp.float32
+
+
 def test_what_is_no_convolution_is_refused():
     kernel = jnp.ones((6, 9))
     with pytest.raises(NotImplementedError, match="pointwise_dot: the last axis of inputs"):

@@ -53,6 +53,10 @@ def replaced(**fields):
             "the sums' algorithm can't be chosen, got precision=F32_F32_F32",
         ),
         (
+            {"precision": "BF16_BF16_F32"},
+            "the sums' algorithm can't be chosen, got precision=BF16_BF16_F32",
+        ),
+        (
             {"window": replaced(pads=((2**30, 0), (0, 1)), stride=(2**20, 1))},
             "x with its padding must have fewer than 2**31 elements",
         ),

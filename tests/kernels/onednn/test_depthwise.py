@@ -226,6 +226,13 @@ CASE = depthwise_case((2, 5, 6, 4), (3, 2))
             {"precision": lax.DotAlgorithmPreset.F32_F32_F32},
             "the sums' algorithm can't be chosen, got precision=F32_F32_F32",
         ),
+        (
+            (2, 5, 6, 4),
+            4,
+            {"padding": 2**14, "stride": 2**14},
+            {},
+            "only images of fewer than 2**31 elements, padding included",
+        ),
         ((2, 5, 6, 4), 4, {}, {}, None),
     ],
 )
@@ -236,6 +243,22 @@ def test_says_why_not(x, k, window, options, reason):
     x, dy = (jax.ShapeDtypeStruct(s, dtype) for s in (x, (x[0], *window.output, k)))
     static = {"window": window, "dtype": None, **options}
     assert onednn.depthwise_filter_grad_unsupported(x, dy, **static) == reason
+
+
+def test_the_table_goes_on_where_padding_is_too_wide():
+    x, w = jnp.ones((2, 4, 4, 4)), jnp.ones((4, 4, 1, 4))
+    conv = functools.partial(jconv.conv, x, groups=4, padding=2**14, stride=2**14)
+    dw = jax.jit(jax.grad(lambda w: conv(w).sum()))(w)
+    np.testing.assert_array_equal(dw, np.full(w.shape, 2))
+
+
+@pytest.mark.parametrize(("channels", "found"), [(1, False), (2, True)])
+def test_the_table_gives_it_more_than_one_channel(channels, found):
+    x, w = jnp.ones((2, 28, 28, channels)), jnp.ones((5, 5, 1, channels))
+    loss = lambda w: jconv.conv(x, w, groups=channels).sum()  # noqa: E731
+    choices = jconv.explain_choice(jax.grad(loss), w)
+    (chosen,) = (c.implementation for c in choices if c.op == "conv_filter_grad")
+    assert (chosen == "onednn_depthwise") == found
 
 
 def test_refuses_negative_padding():

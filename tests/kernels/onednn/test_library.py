@@ -62,3 +62,5 @@ def test_what_asks_for_it_is_told_why(monkeypatch):
     assert onednn.available() == "no compiler"
     with pytest.raises(RuntimeError, match="onednn: no compiler"):
         onednn.version()
+    with pytest.raises(RuntimeError, match="onednn: no compiler"):
+        library.target("standardize")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 from jconv_kernels import onednn
+from jconv_kernels.onednn.library import ask
 
 import jconv
 from tests.kernels.onednn.calls import calls, each_of, needs_onednn, static_of
@@ -25,6 +26,8 @@ CASES = {
     "no_padding": Case(x=(2, 5, 4, 3), window=(3, 3), k=1),
     "one_pixel": Case(x=(1, 3, 3, 8), window=(3, 3), k=8),
     "much_padding": Case(x=(1, 2, 3, 5), window=(3, 3), k=4, padding=((4, 0), (1, 5))),
+    "several_spans": Case(x=(2, 6, 6, 512), window=(3, 3), k=32),
+    "several_spans_back": Case(x=(2, 6, 6, 32), window=(3, 3), k=512),
     "several_products": Case(x=(3, 15, 17, 16), window=(3, 3), k=16, padding=((1, 1), (1, 1))),
 }
 
@@ -45,14 +48,22 @@ def test_matches_definition(case, key):
         np.testing.assert_array_equal(run(*call.operands), result)
 
 
-def test_rounding_is_that_of_the_direct_form(key):
-    """Of 128 channels, which the tables give to it."""
-    case = dataclasses.replace(PLAIN, x=(4, 12, 12, 128), k=128)
-    tiles, direct = (calls(case, key, "float32", body) for body in ("winograd", "conv"))
-    for name, call in tiles.items():
+@pytest.mark.parametrize("channels", [128, pytest.param(512, marks=pytest.mark.slow)])
+def test_rounding_is_that_of_the_direct_form(channels, key):
+    """Of as many channels as the tables give to it."""
+    case = dataclasses.replace(PLAIN, x=(2, 12, 12, channels), k=channels)
+    x, w = case.arrays(key, "float32")
+    tiles = calls(case, key, "float32", "winograd")
+    dy = tiles["filter_grad"].operands[1]
+
+    @jax.jit
+    def direct(x, w, dy):
+        y, vjp = jax.vjp(lambda *a: jconv.conv(*a, padding=1, implementation="direct"), x, w)
+        return y, *vjp(dy)
+
+    for (name, call), other in zip(tiles.items(), direct(x, w, dy), strict=True):
         error = scaled_error(jax.jit(call.run)(*call.operands), call.expected)
-        other = direct[name]
-        assert error <= 2 * scaled_error(jax.jit(other.run)(*other.operands), other.expected), name
+        assert error <= 2 * scaled_error(other, call.expected), name
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -87,6 +98,36 @@ def test_the_table_gives_it_large_calls(key):
     by_name = functools.partial(jconv.conv, padding="SAME", implementation="onednn_winograd")
     small, v = jax.random.normal(key, (1, 5, 4, 6)), jax.random.normal(key, (3, 3, 6, 5))
     check_grads(by_name, (small, v), 2, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(("side", "name"), [(1, "onednn"), (3, "onednn"), (5, "onednn_winograd")])
+def test_the_table_wants_tiles_that_are_filled(side, name):
+    x, w = jnp.ones((512, side, side, 64)), jnp.ones((3, 3, 64, 64))
+    (chosen,) = jconv.explain_choice(lambda x, w: jconv.conv(x, w, padding="SAME"), x, w)
+    assert chosen.implementation == name
+
+
+def test_the_table_wants_spans_of_equal_length():
+    w = jnp.ones((3, 3, 257, 64))
+    (chosen,) = jconv.explain_choice(
+        lambda x, w: jconv.conv(x, w, padding="SAME"), jnp.ones((8, 16, 16, 257)), w
+    )
+    reason = dict(chosen.rejected)["onednn_winograd"]
+    assert reason == "less exact for 257 channels, not in equal parts below 256"
+
+
+def test_sizes_beyond_int32():
+    """Refused before anything multiplies them in 64 bits."""
+    x, w = jax.ShapeDtypeStruct((1, 1, 1, 64), "float32"), jnp.ones((3, 3, 64, 64))
+    conv = functools.partial(jconv.conv, padding=((0, 2**33), (0, 2**33)))
+    (chosen,) = jconv.explain_choice(conv, x, w)
+    reason = dict(chosen.rejected)["onednn_winograd"]
+    assert reason == "only arrays of fewer than 2**31 elements"
+    wide, shapes = 2**33, (1, 1, 1, 64, 3, 3, 64, 64)
+    with pytest.raises(NotImplementedError, match="arrays must have fewer than"):
+        ask("winograd", 0, 0, 0, *shapes, 1, wide, wide, 64, 0, 0)
+    with pytest.raises(NotImplementedError, match="lo must be within int32"):
+        ask("winograd", 0, 0, 0, *shapes, 1, 1, 1, 64, -(2**63), 0)
 
 
 REFUSED = {
