@@ -151,8 +151,10 @@ def filter_grad(
         edges = [(0, t * tile - p, 0) for t, p in zip(tiles, outputs.shape[1:-1], strict=True)]
         outputs = lax.pad(outputs, jnp.zeros((), sum_dtype), [(0, 0, 0), *edges, (0, 0, 0)])
         outputs = _of_tiles(from_outputs, outputs, tiles, tile)
+        # Summed over the rows of both, XLA's product takes 1.6 times as long for 64 channels.
+        pixels = lax.optimization_barrier(jnp.swapaxes(pixels, 1, 2))
         return lax.dot_general(
-            pixels, outputs, (((1,), (1,)), ((0,), (0,))), precision=precision,
+            pixels, outputs, (((2,), (1,)), ((0,), (0,))), precision=precision,
             preferred_element_type=sum_dtype,
         )  # fmt: skip
 

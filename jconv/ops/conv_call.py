@@ -136,6 +136,11 @@ def one_channel_each(call: Call, *_: Any) -> str | None:
     return None
 
 
+def one_tap(call: Call, *_: Any) -> str | None:
+    """A product for each pixel."""
+    return "only for filters of one tap" if call.taps > 1 else None
+
+
 def three_axes(call: Call, *_: Any) -> str | None:
     """Dense and in 3-D."""
     if len(call.size) != 3 or call.groups > 1:

@@ -20,16 +20,30 @@ MANY_CHANNELS = 32
 LEAST_TILES = 256
 MOST_SUMMED = 256  # kMostSummed in winograd_plan.cc
 MOST_COLUMNS = 3  # that oneDNN's filter gradient of depthwise convolutions has code for
+LEAST_DEPTHWISE = 2**12
+MOST_AT_ONCE = 2**26
 LEAST_PRODUCTS = 2**22  # below, a loop over chunks takes as long as what it computes
+
+
+def tiny(call: Call, *_: Any) -> str | None:
+    """Depthwise convolutions of which nothing is left to gain but the time to compile them."""
+    # 9,216 multiply-adds, 3x3: fwd 0.05, dw 0.15; 113 thousand 0.03, 0.003; 410 thousand, 5x5:
+    # 0.01, 0.006. Layers of MobileNetV2 from 0.4 to 8 million: the train step 0.3.
+    if _products(call) < LEAST_DEPTHWISE:
+        return f"not faster below {LEAST_DEPTHWISE} multiply-adds"
+    return None
 
 
 def small(call: Call, *_: Any) -> str | None:
     """Multiply-adds with zeros of the padding count, those with zeros between pixels don't."""
-    pixels = call.image[0] * math.prod(call.output) // math.prod(call.input_dilation)
-    products = pixels * math.prod(call.size) * call.groups * call.channels * call.features
-    if products < LEAST_PRODUCTS:
+    if _products(call) < LEAST_PRODUCTS:
         return f"slower below {LEAST_PRODUCTS} multiply-adds"
     return None
+
+
+def _products(call):
+    pixels = call.image[0] * math.prod(call.output) // math.prod(call.input_dilation)
+    return pixels * call.taps * call.groups * call.channels * call.features
 
 
 def uneven(call: Call, first: Any, second: Any) -> str | None:
@@ -80,6 +94,26 @@ def rows_pay(call: Call, *_: Any) -> str | None:
     # c3_7x512 fwd 0.80, dx 0.76; c3_14x256 fwd 1.16.
     if math.prod(call.output) > 49 or call.channels < 512 or call.taps == 1:
         return "slower for dense convolutions but those of many channels on few pixels"
+    return None
+
+
+def narrow(call: Call, first: Any, *_: Any) -> str | None:
+    """Products of 16 bits."""
+    # c1_14_1024_256_bf16: 35 to 182 GFLOP/s, of float32 70 to 211.
+    return "slower for numbers of 16 bits" if first.dtype.itemsize < 4 else None
+
+
+def one_product_pays(call: Call, first: Any, second: Any) -> str | None:
+    """`pointwise` in filter gradients, against `rows`."""
+    # On 16 images: 48x48, 16 channels to 96 0.64; 24x24, 24 to 144 0.66; 12x12, 32 to 192 0.92;
+    # 3x3, 320 to 1280 0.84; but 24x24, 144 to 24 1.1, 12x12, 192 to 32 1.6. c1_14_384_1536 0.85,
+    # c1_24_32_192 0.78, c1_56_64_256 1.2, c1_14_1024_256 1.15, c1s2_56_64_128 1.3.
+    if set(call.stride) != {1}:
+        return "slower for a stride"
+    if call.channels > call.features:
+        return "slower for more channels than features"
+    if max(a.size * a.dtype.itemsize for a in (first, second)) > MOST_AT_ONCE:
+        return f"slower where an operand has more than {MOST_AT_ONCE} bytes"
     return None
 
 

@@ -20,6 +20,7 @@ from jconv.algorithms import (
     im2col,
     phases,
     planes,
+    pointwise,
     rows,
     shifted,
     spectral,
@@ -34,12 +35,14 @@ from jconv.ops.conv_call import (
     few_taps,
     one_channel_each,
     one_group,
+    one_tap,
     three_axes,
     three_taps,
     unstrided_or_undilated,
 )
 
 CAN = unstrided_or_undilated, few_taps
+LOOPS = measured.small, measured.uneven
 F2, F4 = {"tile": 2}, {"tile": 4}
 
 
@@ -47,7 +50,7 @@ def _row(name, body, call_of, formulation, *rules, slower):
     """A formulation, chosen on CPUs unless a rule of `slower` speaks against it."""
     return Implementation(
         name, body(formulation), calls.reasons(call_of, calls.in_chunks, calls.floating, *rules),
-        slower=calls.reasons(call_of, measured.small, measured.uneven, *slower),
+        slower=calls.reasons(call_of, *slower),
         platforms=("cpu",), here_only=True,
     )  # fmt: skip
 
@@ -86,15 +89,29 @@ def _table(body, call_of, gathers, direction):
         body(bodies.on_xla),
         _tiles(call_of, direction, pairs=170),
         direct,
-        row("depthwise", bodies.summed(depthwise.conv), one_channel_each, *CAN, slower=[]),
-        row("rows", bodies.summed(rows.conv), *CAN, slower=[measured.rows_pay, fits]),
-        row("phases", on_xla(phases.conv), *CAN, slower=[measured.phases_pay]),
-        row("planes", on_xla(planes.conv), three_axes, slower=[measured.planes_pay]),
+        row(
+            "depthwise",
+            bodies.summed(depthwise.conv),
+            one_channel_each,
+            *CAN,
+            slower=[measured.tiny],
+        ),
+        row(
+            "pointwise",
+            bodies.summed(pointwise.conv),
+            one_group,
+            one_tap,
+            *CAN,
+            slower=[measured.small, measured.narrow],
+        ),
+        row("rows", bodies.summed(rows.conv), *CAN, slower=[*LOOPS, measured.rows_pay, fits]),
+        row("phases", on_xla(phases.conv), *CAN, slower=[*LOOPS, measured.phases_pay]),
+        row("planes", on_xla(planes.conv), three_axes, slower=[*LOOPS, measured.planes_pay]),
         row(
             "winograd",
             bodies.summed(functools.partial(winograd.conv, **F2)),
             three_taps,
-            slower=[measured.winograd_pays],
+            slower=[*LOOPS, measured.winograd_pays],
         ),
         by_name("winograd4", functools.partial(winograd.conv, **F4), calls.floating, three_taps),
         by_name("im2col", im2col.conv, calls.numbers, one_group),
@@ -160,19 +177,26 @@ FILTER_GRAD = one_body(
         measured.few_columns,
     ),
     onednn("conv_filter_grad"),
-    _filter_row("depthwise", depthwise.filter_grad, one_channel_each, slower=[]),
-    _filter_row("planes", planes.filter_grad, three_axes, slower=[measured.planes_pay]),
+    _filter_row("depthwise", depthwise.filter_grad, one_channel_each, slower=[measured.tiny]),
+    _filter_row("planes", planes.filter_grad, three_axes, slower=[*LOOPS, measured.planes_pay]),
     _filter_row(
         "winograd",
         functools.partial(winograd.filter_grad, **F2),
         three_taps,
-        slower=[measured.winograd_pays],
+        slower=[*LOOPS, measured.winograd_pays],
     ),
-    _filter_row("im2col", im2col.filter_grad, one_group, slower=[measured.im2col_pays]),
+    _filter_row("im2col", im2col.filter_grad, one_group, slower=[*LOOPS, measured.im2col_pays]),
+    _filter_row(
+        "pointwise",
+        pointwise.filter_grad,
+        one_group,
+        one_tap,
+        slower=[measured.small, measured.narrow, measured.one_product_pays],
+    ),
     _filter_row(
         "rows",
         rows.filter_grad,
-        slower=[measured.filter_rows_pay, measured.memory(measured.side_by_side)],
+        slower=[*LOOPS, measured.filter_rows_pay, measured.memory(measured.side_by_side)],
     ),
     _filter_by_name(
         "winograd4", functools.partial(winograd.filter_grad, **F4), calls.floating, three_taps

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 import jconv
-from jconv.algorithms import chunks
+from jconv.algorithms import chunks, depthwise
 from jconv.bench.cases import CASES as CASES_OF_SPEED
 from jconv.bench.programs import chosen as chosen_for
 from jconv.core.primitive import OPERATIONS
@@ -29,6 +29,13 @@ CASES = {
     "depthwise dilation": Case(**DEPTHWISE, window=(3, 4), dilation=(2, 1), stride=(3, 1)),
     "depthwise input_dilation": Case(**DEPTHWISE, input_dilation=(2, 3), padding=((0, 3), (2, 1))),
     "depthwise many_rows": Case(x=(2, 19, 2), window=(3,), groups=2, k=2),
+    "pointwise": Case(window=(1, 1)),
+    "pointwise stride": Case(window=(1, 1), stride=(2, 3), padding=((2, 1), (0, 3))),
+    "pointwise padding": Case(window=(1, 1), padding=((1, 2), (3, 0)), dilation=2),
+    "pointwise input_dilation": Case(
+        window=(1, 1), k=3, input_dilation=(2, 3), padding=((1, 0), (0, 2))
+    ),
+    "pointwise one_axis": Case(x=(3, 5, 2), window=(1,), k=7, stride=2, padding="VALID"),
     "rows": Case(),
     "rows stride": Case(x=(2, 7, 6, 3), window=(3, 5), stride=(2, 3), padding=((4, 3), (1, 5))),
     "rows groups": Case(x=(2, 5, 7, 6), groups=3, k=6, stride=(1, 2), dilation=(2, 1)),
@@ -50,6 +57,7 @@ CASES = {
 ON_DEMAND = (
     "depthwise", "depthwise many_rows", "rows", "rows input_dilation", "rows pointwise",
     "rows one_axis", "rows three_axes", "phases", "phases stride", "planes stride",
+    "pointwise", "pointwise one_axis",
 )  # fmt: skip
 each_case = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in ON_DEMAND else n for n in CASES]
@@ -92,27 +100,39 @@ def test_matches_definition(name, key):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-@pytest.mark.parametrize("name", ["depthwise stride", "rows groups", "phases", "planes"])
+@pytest.mark.parametrize(
+    "name", ["depthwise stride", "pointwise stride", "rows groups", "phases", "planes"]
+)
 def test_matches_definition_in_other_dtypes(name, dtype, key, x64):
     check(name, key, dtype)
 
 
-def test_sums_of_bfloat16_are_float32(key):
-    check("rows narrow", key, "bfloat16")
+@pytest.mark.parametrize("name", ["rows narrow", "pointwise padding"])
+def test_sums_of_bfloat16_are_float32(name, key):
+    check(name, key, "bfloat16")
 
 
 @pytest.mark.parametrize(
     "name", ["depthwise stride", "rows narrow", pytest.param("phases", marks=pytest.mark.slow)]
 )
 def test_in_chunks_of_one_example(name, key, monkeypatch):
+    monkeypatch.setattr(depthwise, "WHOLE", 0)
     monkeypatch.setattr(chunks, "length", lambda *args: 1)
     check(name, key, "float32")
     x, w, dy = operands(CASES[name], key, "float32")
     assert "while" in str(jax.jit(step(name, **CASES[name].options)).lower(x, w, dy).as_text())
 
 
+@pytest.mark.parametrize(("pixels", "loops"), [((16, 6, 6, 384), False), ((32, 7, 7, 768), True)])
+def test_a_depthwise_convolution_loops_over_examples_where_they_are_many(pixels, loops):
+    """Of the second the result has 5 MiB, and the image 16 when it is padded for 7x7 taps."""
+    types = [jax.ShapeDtypeStruct(s, jnp.float32) for s in (pixels, (7, 7, 1, pixels[-1]))]
+    f = functools.partial(jconv.conv, groups=pixels[-1], implementation="depthwise")
+    assert ("stablehlo.while" in jax.jit(f).lower(*types).as_text()) == loops
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["depthwise input_dilation", "rows groups"])
+@pytest.mark.parametrize("name", ["depthwise input_dilation", "pointwise stride", "rows groups"])
 def test_second_derivatives(name, key, x64):
     case = CASES[name]
     x, w, _ = operands(case, key, "float64")
@@ -141,6 +161,7 @@ def test_negative_padding_crops(key):
 @pytest.mark.parametrize("name", ["depthwise", "rows"])
 def test_within_shard_map(name, key, monkeypatch):
     """The loops' sums vary over the mesh as their terms do."""
+    monkeypatch.setattr(depthwise, "WHOLE", 0)
     monkeypatch.setattr(chunks, "length", lambda *args: 1)
     x, w = Case(x=(4, 5, 4, 4), groups=4, k=4).arrays(key, "float32")
     run = step(name, groups=4)
@@ -155,11 +176,20 @@ def test_within_shard_map(name, key, monkeypatch):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_pointwise_convolution_is_one_product():
+    """Of the operands as they are: neither a loop nor a copy of either."""
+    x, w = jax.ShapeDtypeStruct((4, 8, 8, 32), jnp.float32), jnp.zeros((1, 1, 32, 64))
+    f = functools.partial(jconv.conv, implementation="pointwise")
+    compiled = jax.jit(f).lower(x, w).compile()
+    assert " convolution(" not in compiled.as_text()
+    assert compiled.memory_analysis().temp_size_in_bytes == 0
+
+
 LARGE = {"x": (8, 28, 28, 256), "w": (3, 3, 8, 256)}
 
 
-def chosen(platform="cpu", groups=32):
-    types = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in LARGE.values())
+def chosen(platform="cpu", groups=32, shapes=LARGE):
+    types = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes.values())
     f = functools.partial(jconv.conv, groups=groups)
     (choice,) = jconv.explain_choice(f, *types, platform=platform)
     return choice
@@ -188,7 +218,12 @@ def test_chosen_on_a_cpu_alone():
         ("c3s2_56x64", "direct rows rows"),
         ("stem7s2", "direct phases im2col"),
         ("patch4s4", "direct direct rows"),
-        ("c1_56_64_256", "direct direct rows"),
+        ("c1_56_64_256", "pointwise pointwise rows"),
+        ("c1_14_1024_256", "pointwise pointwise rows"),
+        ("c1s2_56_64_128", "pointwise pointwise rows"),
+        ("c1_24_32_192", "pointwise pointwise pointwise"),
+        ("c1_24_192_32", "pointwise pointwise rows"),
+        ("c1_14_1024_256_bf16", "direct direct rows"),
         ("dw3s2_56x128", "depthwise depthwise depthwise"),
         ("g32_28x256", "rows rows rows"),
         ("conv3d", "planes planes planes"),
@@ -203,6 +238,18 @@ def test_chosen_on_a_cpu_alone():
 def test_what_was_measured_to_win_is_chosen(case, rows):
     found = [chosen_for(CASES_OF_SPEED[case], pass_) for pass_ in ("fwd", "dx", "dw")]
     assert [name.partition(": ")[2] for (name,) in found] == rows.split()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "row"), [((16, 3, 3, 960), "depthwise"), ((17, 5, 4, 8), "depthwise"),
+                        ((1, 5, 4, 8), "direct")],
+)  # fmt: skip
+@pytest.mark.usefixtures("on_xla_alone")
+def test_small_depthwise_convolutions_are_no_grouped_ones(pixels, row):
+    """XLA's take up to 300 times as long; only tiny ones are not worth compiling."""
+    channels = pixels[-1]
+    choice = chosen(groups=channels, shapes={"x": pixels, "w": (3, 3, 1, channels)})
+    assert choice.implementation == row
 
 
 @pytest.mark.devices
@@ -223,6 +270,8 @@ def test_not_chosen_where_xla_splits_the_program_or_it_is_exported():
     [
         ("depthwise", Case(groups=2), "float32", "only for one channel into and one out of each"),
         ("rows", Case(stride=2, input_dilation=2), "float32", "not for stride and input_dilation"),
+        ("pointwise", Case(), "float32", "only for filters of one tap"),
+        ("pointwise", Case(window=(1, 1), groups=2), "float32", "only one group"),
         ("rows", Case(x=(1, 12, 12, 1), window=(12, 11)), "float32", "of at most 128 taps"),
         ("rows", Case(x=(0, 5, 6, 4)), "float32", "nothing to compute"),
         ("rows", Case(), "int8", "only for real floating-point numbers"),
