@@ -21,6 +21,7 @@ LEAST_TILES = 256
 MOST_SUMMED = 256  # kMostSummed in winograd_plan.cc
 MOST_COLUMNS = 3  # that oneDNN's filter gradient of depthwise convolutions has code for
 LEAST_DEPTHWISE = 2**12
+LEAST_PIXELS = 50_000
 MOST_AT_ONCE = 2**26
 LEAST_PRODUCTS = 2**22  # below, a loop over chunks takes as long as what it computes
 
@@ -177,6 +178,19 @@ def few_features(call: Call, *_: Any) -> str | None:
     many = call.groups == 1 and call.taps > 1 and call.channels >= MANY_CHANNELS
     if many and call.features <= MOST_FEATURES:
         return f"slower from {MANY_CHANNELS} channels or more to {MOST_FEATURES} or fewer"
+    return None
+
+
+def long_products(call: Call, *_: Any) -> str | None:
+    """oneDNN in filter gradients of one tap, against `rows`."""
+    # rows / oneDNN's: c1_56_64_256 0.89, 16 images of it 0.93, 256 channels to 64 0.87, 48 to 192
+    # 0.91; but 8 images 1.01, 64 to 64 1.4, 32 to 128 1.4, 28x28, 128 to 512 1.02, 96 to 384 0.97.
+    few, many = sorted((call.channels, call.features))
+    pixels = call.image[0] * math.prod(call.output)
+    if call.groups > 1 or call.taps > 1 or pixels < LEAST_PIXELS or set(call.stride) != {1}:
+        return None
+    if 48 <= few <= 64 and many >= 4 * few:
+        return f"slower for 48 to 64 channels beside 4 times as many, of {LEAST_PIXELS} pixels"
     return None
 
 

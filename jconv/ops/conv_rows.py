@@ -176,7 +176,7 @@ FILTER_GRAD = one_body(
         calls.filter_grad,
         measured.few_columns,
     ),
-    onednn("conv_filter_grad"),
+    _outside(onednn("conv_filter_grad"), calls.filter_grad, measured.long_products),
     _filter_row("depthwise", depthwise.filter_grad, one_channel_each, slower=[measured.tiny]),
     _filter_row("planes", planes.filter_grad, three_axes, slower=[*LOOPS, measured.planes_pay]),
     _filter_row(

@@ -105,3 +105,11 @@ def test_refused_by_name_with_the_reason():
     x, w = jnp.ones((1, 4, 4, 2), jnp.int32), jnp.ones((3, 3, 2, 2), jnp.int32)
     with pytest.raises(NotImplementedError, match=r"^conv: implementation 'onednn' can't compute"):
         jconv.conv(x, w, implementation="onednn")
+
+
+@pytest.mark.parametrize(("examples", "channels", "name"), [(32, 256, "rows"), (32, 64, "onednn")])
+def test_long_products_are_left_to_xla(examples, channels, name):
+    x = jax.ShapeDtypeStruct((examples, 56, 56, 64), "float32")
+    w = jax.ShapeDtypeStruct((1, 1, 64, channels), "float32")
+    choices = jconv.explain_choice(jax.grad(lambda w, x: jconv.conv(x, w).sum()), w, x)
+    assert {c.op: c.implementation for c in choices}["conv_filter_grad"] == name
