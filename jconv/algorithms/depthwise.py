@@ -33,6 +33,7 @@ from jconv.algorithms.chunks import fenced, pad, pixels
 from jconv.window import Pair
 
 WHOLE = 12 * 2**20  # bytes up to which a loop over chunks costs more than it saves
+FOLDS = 8  # sums side by side
 MOST_TERMS = 9  # products that one loop adds up: beyond, what it reads no longer fits registers
 
 
@@ -82,9 +83,6 @@ def _sum_of_taps(x, w, pads, dilation, *, stride, output):
             sums.append(pixels(x, starts, stride, output) * w[tap][0])
         sums = [fenced(functools.reduce(jnp.add, sums))]
     return sums[0]
-
-
-FOLDS = 8
 
 
 def filter_grad(

@@ -48,8 +48,10 @@ def two_passes(
 
     By the distances from `about`, which is near the mean; None takes the mean.
     """
-    about = mean_of(x) if about is None else about
+    # The same number wherever it stands: XLA would compute it again inside of both sums' loops, and
+    # not round it there, so that nothing was left of what the rounding lost.
+    near: jax.Array = lax.optimization_barrier(mean_of(x) if about is None else about)
     # The same distances, twice: where two sums share them, XLA writes them to memory.
-    off, square = mean_of(x + (-about)), mean_of(lax.square(x - about))
-    mean = about + off
-    return mean, (about - mean) + off, jnp.maximum(square - lax.square(off), 0)
+    off, square = mean_of(x + (-near)), mean_of(lax.square(x - near))
+    mean = near + off
+    return mean, (near - mean) + off, jnp.maximum(square - lax.square(off), 0)

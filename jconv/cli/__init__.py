@@ -10,11 +10,15 @@ from __future__ import annotations
 import sys
 
 from jconv.allocator import keep_freed_memory
+from jconv.core.versions import versions
 
 
 def main() -> None:
     """Runs one command; what the user can mend is one line on standard error and exit code 2."""
     keep_freed_memory()
+    if sys.argv[1:] == ["--version"]:  # asked of the core alone, too
+        print("\n".join(f"{name} {version}" for name, version in versions().items()))
+        return
     try:
         from jconv.cli.commands import run
     except ModuleNotFoundError as error:

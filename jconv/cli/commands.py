@@ -20,7 +20,6 @@ from tyro.conf import Positional
 import jconv
 from jconv import models, runs
 from jconv.cli.bench import Bench
-from jconv.runs.versions import versions
 from jconv.summary import summarize
 from jconv.training import DamagedCheckpoint, Interrupted, NonFiniteLoss
 
@@ -148,9 +147,6 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII alone
-    if list(arguments) == ["--version"]:
-        print("\n".join(f"{name} {version}" for name, version in versions().items()))
-        return 0
     command = tyro.cli(Command, args=arguments, prog="jconv", description=jconv.__doc__)
     try:
         command.run()

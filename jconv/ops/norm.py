@@ -48,8 +48,8 @@ def batch_norm(
     Args:
       scale, bias: (C,), applied to the normalised x; None leaves it out.
       epsilon: added to the variance.
-      activation: "relu" or "relu6" of y, in the same pass over x; its gradient is told from x,
-        so that nothing more is kept.
+      activation: "relu" or "relu6" of y, without `axis_name` or `mask` in the same pass over x;
+        its gradient is then told from x, so that nothing more is kept.
       axis_name: statistics are those of the examples on all devices along the named axes, however
         many of them each counts (`mask`).
       mask: booleans that broadcast to x: only pixels where it is true count in the statistics,

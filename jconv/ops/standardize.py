@@ -18,7 +18,8 @@ so the tangent map of the whole, and its transpose, which is the gradient, are
 for batch, layer, instance and group norm alike; which one it is, is a matter of the axes. With
 `bounds` z is held between two numbers, as ReLU does, and dz is 0 where it is held. Each is a
 primitive, linear in its first three operands and the other's transpose. Beside x, scale and bias
-both need the statistics alone: y and z are computed again where they are wanted, never stored.
+both need the statistics alone: y and z are computed again where they are wanted, never stored (up
+to the rounding of the mean, where it is far larger than the deviations).
 Without `centre` nothing is subtracted: mean and dmean are 0, the variance is the mean square, and
 the term 1 1' drops out (RMS and weight norm).
 
@@ -36,6 +37,7 @@ LeVeque 1983 for the variance.
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +139,8 @@ def _passed(dz, centred, factor, bias, bounds):
     if bounds is None:
         return dz
     (low, high), z = bounds, centred * factor + bias
-    return jnp.where((low < z) & (z < high), dz, 0)
+    inside = low < z if math.isinf(high) else (low < z) & (z < high)
+    return jnp.where(inside, dz, 0)
 
 
 def _tangent_xla(

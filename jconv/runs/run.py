@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jconv import models
+from jconv.core.versions import versions
 from jconv.data import DATASETS, Dataset, Datasets, Statistics, load
 from jconv.data.augment import (
     Augmentation,
@@ -33,7 +34,6 @@ from jconv.data.augment import (
     random_shift,
 )
 from jconv.runs.config import TrainConfig
-from jconv.runs.versions import versions
 from jconv.training import Checkpoints, TrainState
 from jconv.training.manifest import json_sha256
 

@@ -38,6 +38,8 @@ class BuildLibrary(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         if ext.name == NAME:
+            # One of an earlier build would be installed where this one fails.
+            Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
             headers, dnnl = _xla_headers(), _installed("onednn-cpu-gomp", "libdnnl.so.3")
             found = _installed("onednn-devel-cpu-gomp", "include/oneapi/dnnl/dnnl.hpp")
             if reason := _missing(headers, dnnl, found):

@@ -20,8 +20,8 @@ Cache<ConvPlan>& Plans() {
 // Runs a plan on the arrays of a call; `x`, `w` and `y` play their parts whichever is the result.
 void Run(ConvSpec spec, const ffi::ThreadPool& pool, void* x, void* w, void* bias, void* y,
          ffi::AnyBuffer scratch) {
-  const Team team(pool);
-  spec.threads = team.size();
+  spec.threads = spec.Useful(Threads(pool));
+  const Team team(spec.threads);
   const auto plan = Plans().Get(spec.key(), [&] { return MakePlan(spec); });
   Scratch memory_left(scratch, plan->scratch());
   const auto turn = team.Turn();

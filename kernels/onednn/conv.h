@@ -40,6 +40,9 @@ struct ConvSpec {
   // How far a window can move along a spatial axis, pixels; negative where it does not fit.
   int64_t room(size_t axis) const;
 
+  // How many of so many threads are worth waking.
+  int Useful(int most) const;
+
   // Refuses shapes and attributes that don't fit each other.
   void Check() const;
 };

@@ -6,6 +6,9 @@ namespace {
 
 constexpr int kHead = 10;     // integers before the shapes
 constexpr int kMostAxes = 3;  // spatial
+// Multiply-adds of a thread, some 20 us: on a machine that does other work too, threads that wait
+// for each other wait for milliseconds.
+constexpr double kLeastProducts = 1 << 20;
 
 bool Known(memory::data_type type) { return type != memory::data_type::undef; }
 
@@ -93,6 +96,11 @@ int64_t ConvSpec::room(size_t axis) const {
   return padded - (dilation[axis] * (w[axis] - 1) + 1);
 }
 
+int ConvSpec::Useful(int most) const {
+  const double products = static_cast<double>(Product(y)) * (Product(w) / w.back());
+  return static_cast<int>(std::clamp(products / kLeastProducts, 1.0, static_cast<double>(most)));
+}
+
 void ConvSpec::Check() const {
   const size_t rank = x.size(), axes = stride.size();
   Require(rank >= 3 && rank <= kMostAxes + 2, "x must have one to three spatial axes");
@@ -127,5 +135,8 @@ void ConvSpec::Check() const {
 
 extern "C" __attribute__((visibility("default"))) int64_t
 jconv_onednn_conv_query(const int64_t* integers, int64_t count, char* text, int64_t size) {
-  return jconv::Query<jconv::ConvSpec>(integers, count, text, size, jconv::MakePlan);
+  return jconv::Query<jconv::ConvSpec>(integers, count, text, size, [](jconv::ConvSpec spec) {
+    spec.threads = spec.Useful(spec.threads);
+    return jconv::MakePlan(spec);
+  });
 }

@@ -86,7 +86,7 @@ def standardize_tangent(
     dz = scale * dy.astype(np.float32) + y * dscale + dbias
     if bounds is not None:
         z = y * scale + bias
-        dz = jnp.where((bounds[0] < z) & (z < bounds[1]), dz, 0)
+        dz = jnp.where((bounds[0] < z) & (np.isinf(bounds[1]) | (z < bounds[1])), dz, 0)
     return (
         dz.astype(x.dtype),
         jnp.mean(t, axes, keepdims=True) if centre else none,

@@ -33,7 +33,8 @@ struct Bounds {
   // The cotangent of a z, as far as it was not held.
   template <bool kAny>
   JCONV_INLINE float Passed(float dz, float z) const {
-    return !kAny || ((low < z) & (z < high)) ? dz : 0.0f;
+    const bool open = high == std::numeric_limits<float>::infinity();
+    return !kAny || ((low < z) & (open | (z < high))) ? dz : 0.0f;
   }
 };
 

@@ -24,6 +24,8 @@ Team::Team(int size) : size_(size), before_(omp_get_max_threads()) { omp_set_num
 
 Team::~Team() { omp_set_num_threads(before_); }
 
-std::unique_lock<std::mutex> Team::Turn() const { return std::unique_lock(turn); }
+std::unique_lock<std::mutex> Team::Turn() const {
+  return size_ > 1 ? std::unique_lock(turn) : std::unique_lock<std::mutex>();
+}
 
 }  // namespace jconv

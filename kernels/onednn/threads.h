@@ -41,7 +41,7 @@ class Team {
   int size() const { return size_; }
 
   // Waits until no other team runs; this one may, while the lock is held. The one that runs waits
-  // for nothing but OpenMP's threads, so XLA's may wait here.
+  // for nothing but OpenMP's threads, so XLA's may wait here. A team of one waits for nobody.
   std::unique_lock<std::mutex> Turn() const;
 
  private:

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from jconv import runs
+from jconv.cli import main
 from jconv.cli.commands import run
 
 
@@ -66,9 +67,14 @@ def test_summary(capsys):
     assert "multiply-adds" in out
 
 
-def test_version(capsys):
-    assert run(["--version"]) == 0
-    assert "jax " in capsys.readouterr().out
+def test_version_needs_no_extra(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["jconv", "--version"])
+    monkeypatch.setitem(sys.modules, "jconv.cli.commands", None)
+    monkeypatch.setattr("jconv.cli.keep_freed_memory", bool)
+    main()
+    out = capsys.readouterr().out
+    assert "jax " in out
+    assert "onednn " in out
 
 
 @pytest.mark.parametrize(

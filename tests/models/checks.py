@@ -120,7 +120,8 @@ def assert_evaluates(model: Any, x: jax.Array, checksum: float) -> None:
     for a, b in zip(_numbers(state), _numbers(after), strict=True):
         np.testing.assert_array_equal(a, b)
     alone, _ = forward(state, x.at[1:].set(0))
-    np.testing.assert_array_equal(alone[0], y[0])
+    # Rounding may: on XLA alone a norm takes one pass or two, for all examples of a call alike.
+    np.testing.assert_allclose(alone[0], y[0], rtol=1e-5)
     assert jnp.any(alone[1] != y[1])
 
 

@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 
 import jconv
 from jconv.ops import running_average
+from jconv.ops.layer_norms import instance_norm
 from tests.oracles.norm import batch_norm as oracle
 from tests.tolerance import assert_close
 
@@ -249,6 +250,24 @@ def test_activation(options, key):
         assert_close(a, e, terms=100)
     given = jconv.normalize(x, mean, variance, scale, bias, activation="relu")
     assert_close(given, jnp.maximum(y, 0), terms=60)
+
+
+@pytest.mark.parametrize("norm", [jconv.batch_norm, instance_norm], ids=lambda f: f.__name__)
+def test_equal_numbers_far_from_zero_with_a_mask(norm):
+    """What the mean's rounding loses is put back, compiled or not."""
+    x, scale, bias = jnp.full((16, 14, 14, 8), 1e4), jnp.full(8, 3.0), jnp.zeros(8)
+    f = functools.partial(norm, mask=jnp.ones((16, 1, 1, 1), bool))
+    for run in (f, jax.jit(f)):
+        np.testing.assert_allclose(jax.tree.leaves(run(x, scale, bias))[0], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", [None, "direct"])
+def test_an_infinite_number_passes_a_relu(implementation):
+    """As through `nn.relu` behind the norm."""
+    x, c = jnp.arange(8.0).reshape(4, 2), jnp.ones(2)
+    f = functools.partial(jconv.batch_norm, activation="relu", implementation=implementation)
+    dbias = jax.grad(lambda b: jnp.sum(f(x, c, b)[0][:, 1]))(jnp.full(2, jnp.inf))
+    np.testing.assert_array_equal(dbias, [0, 4])
 
 
 def test_running_average():

@@ -107,6 +107,7 @@ def test_refused_by_name_with_the_reason():
         jconv.conv(x, w, implementation="onednn")
 
 
+@needs_onednn
 @pytest.mark.parametrize(("examples", "channels", "name"), [(32, 256, "rows"), (32, 64, "onednn")])
 def test_long_products_are_left_to_xla(examples, channels, name):
     x = jax.ShapeDtypeStruct((examples, 56, 56, 64), "float32")
