@@ -191,7 +191,7 @@ FILTER_GRAD = one_body(
         pointwise.filter_grad,
         one_group,
         one_tap,
-        slower=[measured.small, measured.narrow, measured.one_product_pays],
+        slower=[measured.small, measured.narrow],
     ),
     _filter_row(
         "rows",
