@@ -19,9 +19,9 @@ for batch, layer, instance and group norm alike; which one it is, is a matter of
 `bounds` z is held between two numbers, as ReLU does, and dz is 0 where it is held. Each is a
 primitive, linear in its first three operands and the other's transpose. Beside x, scale and bias
 both need the statistics alone: y and z are computed again where they are wanted, never stored (up
-to the rounding of the mean, where it is far larger than the deviations).
-Without `centre` nothing is subtracted: mean and dmean are 0, the variance is the mean square, and
-the term 1 1' drops out (RMS and weight norm).
+to the rounding of the mean, where it is far larger than the deviations). Without `centre` nothing
+is subtracted: mean and dmean are 0, the variance is the mean square, and the term 1 1' drops out
+(RMS and weight norm).
 
 Shapes: x, z any; mean and variance as x, with size 1 along `axes`; scale and bias alike, of x's
 rank, with size 1 where they repeat (no scale is the number 1, no bias the number 0).
@@ -37,7 +37,6 @@ LeVeque 1983 for the variance.
 from __future__ import annotations
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +45,10 @@ from jax.interpreters import ad
 
 from jconv.algorithms.moments import moments, two_passes
 from jconv.core import Implementation, Operation, explicit_sharding, one_body, onednn
+from jconv.ops import standardize_grad as gradient
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.norm_arguments import Activation, activated, affine, bounds_of
-from jconv.ops.standardize_across import AxisName, counted, standardize_across
+from jconv.ops.standardize_across import AxisName, standardize_across
 
 
 def standardized(
@@ -134,15 +134,6 @@ def _map(x, scale, bias, mean, rest, variance, epsilon, bounds):
     return z.astype(x.dtype), mean, variance
 
 
-def _passed(dz, centred, factor, bias, bounds):
-    """dz where z = centred * factor + bias is not held, else 0."""
-    if bounds is None:
-        return dz
-    (low, high), z = bounds, centred * factor + bias
-    inside = low < z if math.isinf(high) else (low < z) & (z < high)
-    return jnp.where(inside, dz, 0)
-
-
 def _tangent_xla(
     dx, dscale, dbias, x, scale, bias, mean, variance, *, axes, epsilon, centre, bounds
 ):
@@ -151,49 +142,8 @@ def _tangent_xla(
     dmean = jnp.mean(t, axes, keepdims=True) if centre else jnp.zeros_like(mean)
     product, y = jnp.mean(centred * t, axes, keepdims=True), centred * rstd
     dz = scale * rstd * (t - dmean - y * (rstd * product)) + y * dscale + dbias
-    dz = _passed(dz, centred, rstd * scale, bias, bounds)
+    dz = gradient.passed(dz, centred, rstd * scale, bias, bounds)
     return dz.astype(x.dtype), dmean, 2 * product
-
-
-def _grad_xla(
-    dz, dmean, dvariance, x, scale, bias, mean, variance, *, axes, epsilon, centre, bounds
-):
-    """Sums are taken first over what shares both its statistics and its scale: once for both."""
-    wide, rstd = x.astype(scale.dtype), lax.rsqrt(variance + epsilon)
-    n = jnp.asarray(counted(x, axes, None, None), scale.dtype)
-    t = _passed(dz.astype(scale.dtype), wide - mean, rstd * scale, bias, bounds)
-    shared = tuple(axis for axis in range(x.ndim) if scale.shape[axis] == 1)
-    both = tuple(axis for axis in axes if axis in shared)
-    total = jnp.sum(t, both, keepdims=True)
-    # x + (-mean), and below x - mean: what two share, XLA's CPU compiler writes to memory.
-    product = jnp.sum(t * (wide + (-mean)), both, keepdims=True)
-    centred, mean_ty = wide - mean, rstd * _weighted(product, scale, axes) / n
-    dx = rstd * (scale * t - centred * rstd * mean_ty) + centred * (2 * dvariance / n)
-    if centre:
-        dx += (dmean - rstd * _weighted(total, scale, axes)) / n
-    return (
-        dx.astype(x.dtype),
-        _weighted(product, rstd, shared),
-        jnp.sum(total, shared, keepdims=True),
-    )
-
-
-def _weighted(t, weights, axes):
-    """The sum of weights * t over `axes`."""
-    own = [axis for axis in range(t.ndim) if weights.shape[axis] != 1]
-    within = own and set(own) <= set(axes)
-    if not within or explicit_sharding(jax.typeof(t)) is not None:
-        return jnp.sum(weights * t, axes, keepdims=True)
-    # A product of matrices: t may be as large as x, and weights * t would be written to memory; the
-    # vector stands on the side of the axes that it takes, or t would be transposed.
-    vector, along = weights.reshape([weights.shape[axis] for axis in own]), list(range(len(own)))
-    last = own[-1] == t.ndim - 1
-    left, right = ((t, own), (vector, along)) if last else ((vector, along), (t, own))
-    sums = lax.dot_general(
-        left[0], right[0], ((left[1], right[1]), ((), ())), precision=lax.Precision.HIGHEST
-    )
-    others = [axis for axis in axes if axis not in own]
-    return jnp.sum(jnp.expand_dims(sums, own), others, keepdims=True)
 
 
 # vmap: what is mapped is one axis more
@@ -224,7 +174,18 @@ standardize = _operation(
     Implementation("one_pass", _standardize_one_pass, platforms=("cpu",)),
 )
 tangent = _operation("standardize_tangent", _tangent_xla)
-grad = _operation("standardize_grad", _grad_xla)
+grad = _operation(
+    "standardize_grad",
+    gradient.direct,
+    Implementation(
+        "rows",
+        gradient.rows,
+        gradient.rows_unsupported,
+        gradient.rows_slower,
+        platforms=("cpu",),
+        here_only=True,
+    ),
+)
 
 # Derivatives
 
@@ -280,4 +241,4 @@ def _typed_as(aval, value):
 
 ad.primitive_jvps[standardize.primitive] = _standardize_jvp
 _linear_in_three(tangent, _tangent_xla, grad)
-_linear_in_three(grad, _grad_xla, tangent)
+_linear_in_three(grad, gradient.direct, tangent)

@@ -233,6 +233,62 @@ def test_rows_agree_far_from_zero(platform):
     assert_close(z, expected, terms=64)
 
 
+@centred
+@pytest.mark.parametrize(
+    ("shape", "axes", "bounds"),
+    [((64, 49, 96), (2,), None), ((98, 2, 30, 50), (2, 3), (0.0, 0.5)), ((5, 7), (1,), None)],
+    ids=["chunks", "two_axes_held", "one_chunk"],
+)
+def test_gradient_row_by_row(shape, axes, bounds, centre):
+    """Some rows after the others give what all do at once, in float64."""
+    first = len(shape) - len(axes)
+    scaled = (1,) * first + shape[first:]
+    kept = shape[:first] + (1,) * len(axes)
+    shapes = shape, kept, kept, shape, scaled, scaled, kept, kept
+    *operands, variance = (normal(i, *s, dtype="float32") for i, s in enumerate(shapes))
+    operands.append(jnp.abs(variance))
+    static = {"axes": axes, "epsilon": 0.1, "centre": centre, "bounds": bounds}
+    run = functools.partial(definition.grad, **static, implementation="rows")
+    found = run(*operands)
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(np.asarray(a), "float64") for a in operands]
+        expected = definition.grad(*wide, **static, implementation="direct")
+    for a, e in zip(found, expected, strict=True):
+        assert a.shape == e.shape
+        assert_close(a, e, terms=wide[0].size)
+
+
+def test_large_rows_go_row_by_row_on_xla_alone():
+    def chosen(shape, **options):
+        x = jax.ShapeDtypeStruct(shape, "float32")
+        scale = jax.ShapeDtypeStruct(shape[-1:], "float32")
+        run = jax.grad(lambda x, scale: jnp.sum(layer_norm(x, scale, **options)))
+        choices = {c.op: c for c in jconv.explain_choice(run, x, scale)}
+        rejected = dict(choices["standardize_grad"].rejected)
+        rejected.pop("onednn", None)
+        return choices["standardize_grad"].implementation, rejected
+
+    assert chosen((64, 197, 768))[0] in ("onednn", "rows")
+    found, rejected = chosen((4, 3, 64))
+    assert found == "onednn" or rejected["rows"].startswith("slower below 8388608 bytes")
+
+
+@pytest.mark.parametrize(
+    ("shape", "scaled", "axes", "message"),
+    [
+        ((3, 4, 5), (1, 4, 1), (1,), r"only for the last axes, got axes \(1,\)"),
+        ((3, 4, 5), (1, 1, 1), (2,), r"only for a scale of each number .*, got scale \(1, 1, 1\)"),
+        ((0, 4, 5), (1, 1, 5), (2,), "something to compute"),
+    ],
+)
+def test_row_by_row_says_what_it_can_not_compute(shape, scaled, axes, message):
+    kept = tuple(1 if axis in axes else n for axis, n in enumerate(shape))
+    shapes = shape, kept, kept, shape, scaled, scaled, kept, kept
+    static = {"axes": axes, "epsilon": 0.1, "centre": True, "bounds": None}
+    with pytest.raises(NotImplementedError, match=message):
+        definition.grad(*map(jnp.zeros, shapes), **static, implementation="rows")
+
+
 @pytest.mark.devices
 @pytest.mark.parametrize("op", [layer_norm, rms_norm, instance_norm], ids=lambda op: op.__name__)
 def test_channels_over_explicit_axes(op):
