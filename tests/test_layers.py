@@ -65,6 +65,7 @@ TABLE = {
     "jconv/runs": Row("jax flax numpy", "core data models training summary visualize"),
     "jconv/cli": Row("jax flax tyro rich", "*"),
     "jconv/__init__.py": Row("", "*"),
+    "jconv/__main__.py": Row("", "cli"),
     "kernels/__init__.py": Row(),
     "kernels/triton": Row("jax triton numpy", lazily="jax_triton"),
     "kernels/onednn/build.py": Row("setuptools"),

@@ -142,12 +142,15 @@ def mention_steps(run_dir: str) -> None:
         print(f"jconv: the newest weights are of step {reached} of {run.steps}", file=sys.stderr)
 
 
+HELP = f"{jconv.__doc__}\n\n`jconv --version` prints the versions that a report of a bug needs."
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs one command: exit code 0, 2 for what the user can mend, 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII alone
-    command = tyro.cli(Command, args=arguments, prog="jconv", description=jconv.__doc__)
+    command = tyro.cli(Command, args=arguments, prog="jconv", description=HELP)
     try:
         command.run()
     except Interrupted as stopped:

@@ -65,8 +65,8 @@ def conv(
       padding_mode: what the padding holds: "zeros" | "reflect" | "replicate" | "circular".
       flip: mirrors the filter in every spatial axis.
       precision: as in jax.lax.
-      preferred_element_type: dtype of the sums and of y; the default is x's. With int32, uint8 x
-        may have an int8 filter.
+      preferred_element_type: dtype of the sums and of y; the default is x's, which 8-bit integers
+        must name if they mean it. With int32, uint8 x may have an int8 filter.
       implementation: None takes the table's choice (see `jconv.explain_choice`); a name runs that
         one or raises. The gradients take the same one where they have it.
 
@@ -77,7 +77,8 @@ def conv(
     """
     x, w, b = _arrays(x, w, b)
     groups = whole(groups, "groups", "conv")
-    _check("conv", x, w, b, groups, sums=jnp.dtype(preferred_element_type or x.dtype))
+    sums = None if preferred_element_type is None else jnp.dtype(preferred_element_type)
+    _check("conv", x, w, b, groups, sums)
     spatial = x.shape[1:-1]
     window = Window.of(
         spatial, w.shape[:-2], stride=stride, padding=padding, dilation=dilation,
@@ -92,7 +93,7 @@ def conv(
         x = pad(x, window.pads, padding_mode, op="conv")
         window = _on_padded(window, window.pads)
     w = jnp.flip(w, range(len(spatial))) if flip else w
-    dtype = jnp.dtype(preferred_element_type or x.dtype)
+    dtype = x.dtype if sums is None else sums
     y = forward(
         x, w, window=window, dtype=dtype, precision=precision, out_sharding=_features_split(x, w),
         implementation=implementation,
@@ -210,15 +211,25 @@ def _check(op, image, w, b, groups, sums=None):
         )
     if op == "conv_transpose" and image.shape[-1] != k:
         raise ValueError(f"{op}: y has K={image.shape[-1]} but w has K={k}; got {named}")
-    if image.dtype != w.dtype and (image.dtype, w.dtype, sums) != QUANTISED:
-        raise ValueError(
-            f"{op}: {x} is {image.dtype} but w is {w.dtype}; cast one to the other; got {named}"
-        )
+    _check_dtypes(op, x, image, w, sums, named)
     size = k if op == "conv" else c
     if b is not None and (b.shape != (size,) or b.dtype != image.dtype):
         raise ValueError(
             f"{op}: b must be ({features},) = ({size},) of {image.dtype}; got b {b.shape} of "
             f"{b.dtype}, {named}"
+        )
+
+
+def _check_dtypes(op, x, image, w, sums, named):
+    wide = "give preferred_element_type=jnp.int32"
+    pair = (image.dtype, w.dtype)
+    if image.dtype != w.dtype and (op != "conv" or (*pair, sums) != QUANTISED):
+        cure = wide if op == "conv" and pair == QUANTISED[:2] else "cast one to the other"
+        raise ValueError(f"{op}: {x} is {image.dtype} but w is {w.dtype}; {cure}; got {named}")
+    if op == "conv" and sums is None and image.dtype in (jnp.int8, jnp.uint8):
+        raise ValueError(
+            f"{op}: {x} and w are {image.dtype}, in which their sums would wrap round; {wide}, or "
+            f"{image.dtype} where that is meant; got {named}"
         )
 
 

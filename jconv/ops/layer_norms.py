@@ -22,13 +22,12 @@ from collections.abc import Sequence
 
 import jax
 
+from jconv.ops.mask import broadcasts, mask_of
 from jconv.ops.norm_arguments import (
     Activation,
     arrays_of,
     axes_of,
-    broadcasts,
     check_per_channel,
-    mask_of,
 )
 from jconv.ops.standardize import standardized
 from jconv.ops.standardize_across import AxisName
@@ -112,7 +111,7 @@ def instance_norm(
     check_per_channel("instance_norm", x, 3, scale=scale, bias=bias)
     y, _, _ = standardized(
         "instance_norm", x, tuple(range(1, x.ndim - 1)), epsilon, scale=scale, bias=bias,
-        activation=activation, axis_name=axis_name, mask=mask_of("instance_norm", mask, x),
+        activation=activation, axis_name=axis_name, mask=mask_of("instance_norm", mask, x.shape),
         implementation=implementation,
     )  # fmt: skip
     return y
@@ -158,7 +157,7 @@ def group_norm(
             "group_norm: axes must not name the channels, which are normalised by groups; got "
             f"axes={axes}, x {x.shape}"
         )
-    mask = mask_of("group_norm", mask, x)
+    mask = mask_of("group_norm", mask, x.shape)
     split = (groups, x.shape[-1] // groups)
     scale, bias, mask = (
         a if a is None else a.reshape(*a.shape[:-1], *split) for a in (scale, bias, mask)
@@ -176,7 +175,7 @@ def _over_axes(op, x, scale, bias, axes, epsilon, mask, centre, **options):
     for name, value in (("scale", scale), ("bias", bias)):
         if value is not None and not broadcasts(value.shape, x.shape):
             raise ValueError(f"{op}: {name} {value.shape} does not broadcast to x {x.shape}")
-    axes, mask = axes_of(op, axes, x), mask_of(op, mask, x)
+    axes, mask = axes_of(op, axes, x), mask_of(op, mask, x.shape)
     if not axes:
         raise ValueError(f"{op}: axes must name one axis or more; got axes=()")
     y, _, _ = standardized(

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jconv.ops.dtypes import at_least_float32
+from jconv.ops.mask import mask_of
 from jconv.ops.norm_arguments import (
     Activation,
     activated,
@@ -24,7 +25,6 @@ from jconv.ops.norm_arguments import (
     beside,
     bounds_of,
     check_per_channel,
-    mask_of,
 )
 from jconv.ops.standardize import standardized
 from jconv.ops.standardize_across import AxisName, counted
@@ -71,7 +71,7 @@ def batch_norm(
     x, scale, bias = arrays_of("batch_norm", x, epsilon, scale, bias)
     check_per_channel("batch_norm", x, 2, scale=scale, bias=bias)
     correction = whole(correction, "correction", "batch_norm", least=0)
-    mask, axes = mask_of("batch_norm", mask, x), tuple(range(x.ndim - 1))
+    mask, axes = mask_of("batch_norm", mask, x.shape), tuple(range(x.ndim - 1))
     y, mean, variance = standardized(
         "batch_norm", x, axes, epsilon, scale=scale, bias=bias, activation=activation, mask=mask,
         axis_name=axis_name, implementation=implementation,

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jconv.ops.dtypes import MOST_INT32
 from jconv.ops.relu import relu, relu6
 from jconv.window import entries, hashable, whole
 
 type Activation = Literal["relu", "relu6"]
 
-BOUNDS = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
+# What they compute, and between which numbers they hold their argument.
+ACTIVATIONS = {"relu": (relu, (0.0, math.inf)), "relu6": (relu6, (0.0, 6.0))}
 
 
 def arrays_of(
@@ -86,44 +86,17 @@ def bounds_of(op: str, activation: str | None) -> tuple[float, float] | None:
     Raises:
       ValueError: another activation.
     """
-    if activation is not None and hashable(activation) not in BOUNDS:
+    if activation is not None and hashable(activation) not in ACTIVATIONS:
         raise ValueError(
-            f"{op}: activation must be {', '.join(map(repr, BOUNDS))} or None; got "
+            f"{op}: activation must be {', '.join(map(repr, ACTIVATIONS))} or None; got "
             f"activation={activation!r}"
         )
-    return None if activation is None else BOUNDS[activation]
+    return None if activation is None else ACTIVATIONS[activation][1]
 
 
 def activated(y: jax.Array, activation: Activation | None) -> jax.Array:
     """The activation of y, where no operation has it."""
-    return y if activation is None else {"relu": relu, "relu6": relu6}[activation](y)
-
-
-def mask_of(op: str, mask: Any, x: jax.Array) -> jax.Array | None:
-    """The mask with x's shape: true where a number counts.
-
-    Raises:
-      ValueError: the mask is not of booleans or does not broadcast to x.
-    """
-    if mask is None:
-        return None
-    mask = jnp.asarray(mask)
-    if mask.dtype != bool:
-        raise ValueError(f"{op}: mask must be booleans; got mask {mask.shape} of {mask.dtype}")
-    if not broadcasts(mask.shape, x.shape):
-        raise ValueError(f"{op}: mask {mask.shape} does not broadcast to x {x.shape}")
-    if all(isinstance(n, int) for n in x.shape) and math.prod(x.shape) > MOST_INT32:
-        raise ValueError(
-            f"{op}: an x with a mask must have fewer than 2**31 numbers, which are counted in "
-            f"int32; got x {x.shape}"
-        )
-    return jnp.broadcast_to(mask, x.shape)
-
-
-def broadcasts(shape: Sequence[Any], to: Sequence[Any]) -> bool:
-    """Whether an array of `shape` broadcasts to the shape `to`, symbolic or not."""
-    ends = zip(reversed(shape), reversed(to), strict=False)
-    return len(shape) <= len(to) and all(a == 1 or a == b for a, b in ends)
+    return y if activation is None else ACTIVATIONS[activation][0](y)
 
 
 def affine(y: jax.Array, scale: jax.Array | None, bias: jax.Array | None) -> jax.Array:

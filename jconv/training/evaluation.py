@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 
 from jconv.training.state import TrainState, evaluation_view
-from jconv.training.step import Batch, as_float
+from jconv.training.step import Batch, as_float, check_batch
 
 type EvalStep = Callable[[TrainState, Batch], dict[str, jax.Array]]
 
@@ -40,9 +40,13 @@ def make_eval_step(
       classes: if given, the sums have `confusion` too, int32 (true class, predicted class).
       compute_dtype: as in `make_train_step`; None evaluates in float32 even what was trained in
         bfloat16.
+
+    Raises:
+      ValueError: when traced: there is no `image` or no `label` in the batch.
     """
 
     def step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        check_batch("evaluation step", batch, "image", "label")
         params = state.params if state.ema is None else state.ema
         if compute_dtype is not None:
             params = jax.tree.map(lambda p: p.astype(compute_dtype), params)

@@ -47,10 +47,11 @@ def make_train_step(
     """The step for `jax.jit(step, donate_argnums=0)`, `data_parallel(step, mesh)` or
     `pmap_step(step)`.
 
-    The batch has `image` (N, H, W, C) and `label` (N,). Images of an integer type become float32 in
-    [0, 1] after the augmentation; float images are taken as they are. Metrics are float32 scalars:
-    those of `loss_fn`, `loss`, `grad_norm` (before any clipping) and `learning_rate` (where `tx`
-    records one: those of `recipes` do, and `optax.inject_hyperparams`).
+    The batch has `image` (N, H, W, C) and what the loss asks for, such as `label` (N,). Images of
+    an integer type become float32 in [0, 1] after the augmentation; float images are taken as they
+    are. Metrics are float32 scalars: those of `loss_fn`, `loss`, `grad_norm` (before any clipping)
+    and `learning_rate` (where `tx` records one: those of `recipes` do, and
+    `optax.inject_hyperparams`).
 
     Args:
       loss_fn: `(model, batch) -> (loss, metrics)`, the loss a mean over the batch.
@@ -68,15 +69,16 @@ def make_train_step(
         randomness.
 
     Raises:
-      ValueError: `ema_decay` is outside [0, 1); when traced: the moving average is asked for and
-        not kept or the other way about, or the forward pass changes the structure or a type of the
-        model's state.
+      ValueError: `ema_decay` is outside [0, 1); when traced: there is no `image` in the batch, the
+        moving average is asked for and not kept or the other way about, or the forward pass changes
+        the structure or a type of the model's state.
     """
     if ema_decay is not None and not 0 <= ema_decay < 1:
         raise ValueError(f"make_train_step: ema_decay must be in [0, 1); got {ema_decay}")
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         _check_average(state, ema_decay)
+        check_batch("train step", batch, "image")
         augment_key, model_key = jax.random.split(_step_key(state, axis_name))
         batch = {**batch, "image": _images(augment_key, batch["image"], augment, compute_dtype)}
 
@@ -115,6 +117,12 @@ def _step_key(state: TrainState, axis_name: str | None) -> jax.Array:
 def _images(key: jax.Array, images: Any, augment: Augment | None, compute_dtype: Any) -> jax.Array:
     images = jnp.asarray(images)
     return as_float(images if augment is None else augment(key, images), compute_dtype)
+
+
+def check_batch(op: str, batch: Batch, *names: str) -> None:
+    """Raises a ValueError where the batch lacks one of the arrays."""
+    if missing := [name for name in names if name not in batch]:
+        raise ValueError(f"{op}: a batch needs {', '.join(missing)}; got {', '.join(batch)}")
 
 
 def as_float(images: jax.Array, compute_dtype: Any = None) -> jax.Array:

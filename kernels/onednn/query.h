@@ -9,14 +9,22 @@
 
 namespace jconv {
 
-// Runs `body(answer)`, which returns bytes and writes `answer`; what it throws makes -1, with the
-// reason in `text`.
-template <class Body>
-int64_t Answered(char* text, int64_t size, const Body& body) noexcept {
+// What a call needs, asked when it is lowered: bytes of scratch memory, at least 0, with oneDNN's
+// name for the code that would run in `text`; or -1, with the reason why there is none.
+//
+// `integers` are those of Spec::key; threads = 0 means as many as there are. `make` makes a plan.
+template <class Spec, class Make>
+int64_t Query(const int64_t* integers, int64_t count, char* text, int64_t size,
+              const Make& make) noexcept {
   int64_t bytes = -1;
   std::string answer;
   try {
-    bytes = static_cast<int64_t>(body(answer));
+    Spec spec = Spec::Of(Key(integers, integers + count));
+    spec.Check();
+    if (spec.threads == 0) spec.threads = MostThreads();
+    const auto plan = make(spec);
+    answer = plan.implementation;
+    bytes = static_cast<int64_t>(plan.scratch());
   } catch (const dnnl::error& error) {
     answer =
         error.status == dnnl_unimplemented ? "oneDNN has no code for it on this CPU" : error.what();
@@ -26,22 +34,6 @@ int64_t Answered(char* text, int64_t size, const Body& body) noexcept {
   std::strncpy(text, answer.c_str(), size - 1);
   text[size - 1] = '\0';
   return bytes;
-}
-
-// What a call needs, asked when it is lowered: bytes of scratch memory, at least 0, with oneDNN's
-// name for the code that would run in `text`; or -1, with the reason why there is none.
-//
-// `integers` are those of Spec::key; threads = 0 means as many as there are. `make` makes a plan.
-template <class Spec, class Make>
-int64_t Query(const int64_t* integers, int64_t count, char* text, int64_t size, const Make& make) {
-  return Answered(text, size, [&](std::string& answer) {
-    Spec spec = Spec::Of(Key(integers, integers + count));
-    spec.Check();
-    if (spec.threads == 0) spec.threads = MostThreads();
-    const auto plan = make(spec);
-    answer = plan.implementation;
-    return plan.scratch();
-  });
 }
 
 }  // namespace jconv

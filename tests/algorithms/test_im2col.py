@@ -49,7 +49,10 @@ def test_pieces_that_overlap(cache, key, monkeypatch):
 
 def test_whole_numbers_are_exact():
     x, w = (jnp.arange(math.prod(s), dtype="int8").reshape(s) for s in [(2, 4, 5, 3), (3, 2, 3, 2)])
-    actual, expected = (jconv.conv(x, w, implementation=i) for i in ("im2col", "direct"))
+    actual, expected = (
+        jconv.conv(x, w, preferred_element_type="int8", implementation=name)
+        for name in ("im2col", "direct")
+    )
     assert actual.dtype == jnp.int8
     np.testing.assert_array_equal(actual, expected)
 

@@ -56,7 +56,8 @@ def test_exact_dtypes(dtype):
     x, w = (np.arange(np.prod(s)).reshape(s) % 127 for s in (case.x, case.w))
     x, w = jnp.asarray(x.astype(dtype)), jnp.asarray(w.astype(dtype))
     actual, expected = (
-        jconv.conv(x, w, implementation=name, **case.options) for name in ("shifted", "direct")
+        jconv.conv(x, w, preferred_element_type=dtype, implementation=name, **case.options)
+        for name in ("shifted", "direct")
     )
     assert actual.dtype == dtype
     np.testing.assert_array_equal(actual, expected)

@@ -324,8 +324,16 @@ def test_a_correction_beyond_every_count(key):
         ((X, C, C), {"epsilon": -1.0}, r"epsilon must not be negative; got epsilon=-1.0"),
         ((X, C, C), {"epsilon": float("nan")}, r"epsilon must not be negative; got epsilon=nan"),
         ((X, C, C), {"epsilon": "a"}, r"epsilon must be one real number; got epsilon='a'"),
-        ((X, C, C), {"mask": jnp.ones((4, 1, 1))}, r"mask must be booleans; got mask \(4, 1, 1\)"),
-        ((X, C, C), {"mask": jnp.ones((4, 2), bool)}, r"mask \(4, 2\) does not broadcast to x"),
+        (
+            (X, C, C),
+            {"mask": jnp.ones((4, 1, 1))},
+            r"mask must hold booleans .* \(4, 1, 1\)",
+        ),
+        (
+            (X, C, C),
+            {"mask": jnp.ones((4, 2), bool)},
+            r"mask must hold booleans .* \(4, 2\) of bool",
+        ),
         ((X, C, C), {"correction": -1}, r"correction must be at least 0; got correction=-1"),
         (
             (X, C, C),

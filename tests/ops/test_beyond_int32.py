@@ -142,7 +142,7 @@ REFUSED = {
     "stochastic_pool": (case(lambda x: jconv.stochastic_pool(KEY, x, 2), IMAGE), POSITIONS),
     "layer_norm_mask": (
         case(lambda x, mask: jconv.layer_norm(x, mask=mask), IMAGE, (IMAGE, jnp.bool_)),
-        "an x with a mask must have fewer than 2**31 numbers",
+        "where some positions don't count there must be fewer than 2**31",
     ),
     "max_pool": (case(lambda x: jconv.max_pool(x, 2), IMAGE), POSITIONS),
     "min_pool": (case(lambda x: jconv.min_pool(x, 2), LINE), POSITIONS),

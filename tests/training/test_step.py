@@ -277,6 +277,17 @@ def test_says_that_the_decay_is_out_of_range(decay):
         make(ema=True, ema_decay=decay)
 
 
+@pytest.mark.parametrize("name", ["image", "label"])
+def test_says_what_a_batch_lacks(name):
+    graph, state, step = make()
+    lacking = {key: value for key, value in batch().items() if key != name}
+    message = rf"a batch needs {name}; got {', '.join(lacking)}"
+    with pytest.raises(ValueError, match=message):
+        step(state, lacking)
+    with pytest.raises(ValueError, match=f"evaluation step: {message}"):
+        make_eval_step(graph)(state, lacking)
+
+
 def test_says_that_a_forward_pass_changes_types():
     class Counts(Small):
         def __init__(self, rngs):

@@ -19,15 +19,14 @@ import jax
 import jax.numpy as jnp
 
 from jconv.ops.losses.reduction import (
-    broadcasts,
     check_reduction,
-    counted_of,
     floating,
     only,
     pair,
     reduced,
 )
 from jconv.ops.losses.targets import targets_of, weight_of
+from jconv.ops.mask import broadcasts, mask_of
 
 
 def softmax_cross_entropy(
@@ -95,7 +94,7 @@ def sigmoid_cross_entropy(
     op = "sigmoid_cross_entropy"
     check_reduction(op, reduction)
     x, target = pair(op, "logits", logits, "labels", labels)
-    counted = counted_of(op, mask, x.shape)
+    counted = mask_of(op, mask, x.shape)
     x, target = only(counted, x), only(counted, target)
     positive = target
     if positive_weight is not None:

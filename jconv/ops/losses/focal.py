@@ -23,8 +23,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jconv.ops.losses.cross_entropy import cross_entropy, importance_of
-from jconv.ops.losses.reduction import check_reduction, counted_of, only, pair, reduced
+from jconv.ops.losses.reduction import check_reduction, only, pair, reduced
 from jconv.ops.losses.targets import targets_of, weight_of
+from jconv.ops.mask import mask_of
 
 
 def softmax_focal(
@@ -80,7 +81,7 @@ def sigmoid_focal(
     if isinstance(alpha, numbers.Real) and not 0 <= alpha <= 1:
         raise ValueError(f"{op}: alpha must be from 0 to 1, or None; got alpha={alpha}")
     x, target = pair(op, "logits", logits, "labels", labels)
-    counted = counted_of(op, mask, x.shape)
+    counted = mask_of(op, mask, x.shape)
     x, target = only(counted, x), lax.stop_gradient(only(counted, target))
     logp = jnp.stack([jax.nn.log_sigmoid(x), jax.nn.log_sigmoid(-x)], -1)
     losses = _focal(logp, jnp.stack([target, 1 - target], -1), gamma, None)

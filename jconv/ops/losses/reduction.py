@@ -1,13 +1,11 @@
-"""What all losses share: the arrays at the door, the positions that count, and the reduction."""
+"""What all losses share: the arrays at the door and the reduction."""
 
 from __future__ import annotations
-
-import math
 
 import jax
 import jax.numpy as jnp
 
-from jconv.ops.dtypes import MOST_INT32, at_least_float32, wider
+from jconv.ops.dtypes import at_least_float32, wider
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -42,39 +40,6 @@ def pair(op: str, first: str, x: jax.Array, second: str, y: jax.Array):
         raise ValueError(f"{op}: {second} must hold real numbers; got {second} of {y.dtype}")
     dtype = wider(x.dtype, y.dtype) if jnp.issubdtype(y.dtype, jnp.floating) else x.dtype
     return x.astype(dtype), y.astype(dtype)
-
-
-def counted_of(op: str, mask: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | None:
-    """The mask, broadcast to `shape`.
-
-    Raises:
-      ValueError: it holds no booleans, or does not broadcast.
-    """
-    if mask is None:
-        return None
-    mask = jnp.asarray(mask)
-    check_countable(op, shape)
-    if mask.dtype != bool or not broadcasts(mask.shape, shape):
-        raise ValueError(
-            f"{op}: mask must hold booleans that broadcast to {shape}; got mask {mask.shape} of "
-            f"{mask.dtype}"
-        )
-    return jnp.broadcast_to(mask, shape)
-
-
-def check_countable(op: str, shape: tuple[int, ...]) -> None:
-    """Raises a ValueError where an int32 can't count what counts."""
-    if all(isinstance(n, int) for n in shape) and math.prod(shape) > MOST_INT32:
-        raise ValueError(
-            f"{op}: where some positions don't count there must be fewer than 2**31, whose number "
-            f"is an int32; got positions {shape}"
-        )
-
-
-def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
-    """Whether an array of `shape` broadcasts to the shape `to` itself."""
-    missing = len(to) - len(shape)
-    return missing >= 0 and all(m in (1, n) for m, n in zip(shape, to[missing:], strict=True))
 
 
 def only(counted: jax.Array | None, x: jax.Array) -> jax.Array:

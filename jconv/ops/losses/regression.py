@@ -16,7 +16,8 @@ import numbers
 import jax
 import jax.numpy as jnp
 
-from jconv.ops.losses.reduction import check_reduction, counted_of, only, pair, reduced
+from jconv.ops.losses.reduction import check_reduction, only, pair, reduced
+from jconv.ops.mask import mask_of
 
 
 def mse(
@@ -77,5 +78,5 @@ def huber(
 def _deviation(op, x, target, mask, reduction):
     check_reduction(op, reduction)
     x, target = pair(op, "x", x, "target", target)
-    counted = counted_of(op, mask, x.shape)
+    counted = mask_of(op, mask, x.shape)
     return only(counted, x) - only(counted, target), counted

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jconv.ops.dtypes import MOST_INT32, wider
-from jconv.ops.losses.reduction import check_countable, counted_of, floating, only
+from jconv.ops.losses.reduction import floating, only
+from jconv.ops.mask import check_countable, mask_of
 
 
 def targets_of(
@@ -47,7 +48,7 @@ def targets_of(
             f"{op}: {kind} labels must have the shape of {name}{shape}; got labels "
             f"{labels.shape}, {name} {x.shape}"
         )
-    counted = counted_of(op, mask, x.shape[:-1])
+    counted = mask_of(op, mask, x.shape[:-1])
     if not whole:
         if ignore_index is not None:
             raise ValueError(

@@ -1,0 +1,5 @@
+"""`python -m jconv` is `jconv`."""
+
+from jconv.cli import main
+
+main()
