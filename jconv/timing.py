@@ -21,6 +21,10 @@ ROUND_SECONDS = 0.02
 # Threads of OpenMP, PyTorch's and those of oneDNN, spin for up to 10 ms after a call: on two cores
 # whoever came next paid for it, 1.2 ms of 2.6 a call in the worst case.
 REST_SECONDS = 0.03
+# Calls that take less than this are preceded by one that is not timed: it wakes the threads, and
+# finds the memory as who came before left it, which took up to three times as long, while PyTorch
+# has a process to itself.
+WARM_SECONDS = 0.2
 
 
 class Timed(Protocol):
@@ -92,6 +96,8 @@ def compete(
 ) -> dict[str, list[float]]:
     """Seconds per call of each contender in each round.
 
+    Short calls are preceded by one that is not timed (`WARM_SECONDS`).
+
     Args:
       rounds: how often each runs.
       round_seconds: a contender repeats its call in a round until it has run for so long.
@@ -102,14 +108,17 @@ def compete(
     """
     if rounds < 1:
         raise ValueError(f"timing: rounds must be at least 1; got rounds={rounds}")
-    calls = {name: _calls(timed, round_seconds) for name, timed in contenders.items()}
+    plans = {name: _plan(timed, round_seconds) for name, timed in contenders.items()}
     found: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
     for number in range(rounds):
         first = number % max(len(order), 1)
         for name in order[first:] + order[:first]:
+            timed, (calls, each) = contenders[name], plans[name]
             time.sleep(rest_seconds)
-            found[name].append(contenders[name].seconds(calls[name]) / calls[name])
+            if each < WARM_SECONDS:
+                timed.seconds(1)
+            found[name].append(timed.seconds(calls) / calls)
     return found
 
 
@@ -130,12 +139,15 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
-def _calls(timed: Timed, least: float) -> int:
-    """How many calls take at least `least` seconds, from two tries that also warm up."""
-    calls = 1
+def _plan(timed: Timed, least: float) -> tuple[int, float]:
+    """How many calls take at least `least` seconds, and how long one takes, from two tries that
+    also warm up.
+    """
+    calls, each = 1, math.inf
     for _ in range(2):
         taken = max(timed.seconds(calls), 1e-9)
+        each = taken / calls
         if taken >= least:
             break
         calls = math.ceil(calls * least / taken)
-    return calls
+    return calls, each

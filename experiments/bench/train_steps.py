@@ -4,9 +4,9 @@
 
 One step is forward, backward and SGD with momentum in float32 on one batch; all three begin with
 the same weights, and the loss of the second step must agree before anything is timed. jconv's row
-is of 8 steps in one call (`lax.scan`), so that XLA allocates its temporary memory, and the system
-clears it, once for all of them; "1 step a call" is beside it. Stock JAX takes one step a call: in a
-scan its filter gradients take many times as long.
+is of many steps in one call (`lax.scan`), some seconds long, so that XLA allocates its temporary
+memory, and the system clears it, once for all of them; "1 step a call" is beside it. Stock JAX
+takes one step a call: in a scan its filter gradients take many times as long.
 
     resnet18      ResNet-18 with a 3x3 stem, 64 images of 32x32 pixels
     mobilenet_v2  MobileNetV2 without dropout, 16 images of 96x96 pixels
@@ -44,7 +44,6 @@ from jconv.models.resnet import ResNet
 RESULTS = Path(__file__).parent / "results"
 TORCH_NETWORKS = Path(__file__).with_name("torch_networks.py")
 LEARNING_RATE, MOMENTUM, CLASSES = 0.01, 0.9, 10
-STEPS_PER_CALL = 8
 # Of the loss after one step. In float64 all three agree to 1e-13 (tests/bench/test_train_steps.py);
 # in float32 MobileNetV2's rounding, through 52 batch norms, has been seen to change it by 3e-3.
 TOLERANCE = 1e-2
@@ -58,6 +57,7 @@ class Network:
       make: `make(input_shape=..., classes=..., rngs=..., **options)`.
       batch: images.
       pixels: height and width.
+      steps: in a call of jconv's.
       options: of jconv's constructor.
       torch_options: of the constructor in torch_networks.py.
     """
@@ -65,15 +65,16 @@ class Network:
     make: Callable[..., Any]
     batch: int
     pixels: int
+    steps: int
     options: Mapping[str, Any]
     torch_options: Mapping[str, Any]
 
 
 BLOCKS = {"depths": (1, 1, 1, 1), "widths": (96, 192, 384, 768), "layer_scale": 1.0}
 NETWORKS = {
-    "resnet18": Network(ResNet, 64, 32, {"depth": 18, "stem": "small"}, {}),
-    "mobilenet_v2": Network(MobileNetV2, 16, 96, {"dropout": 0.0}, {"stages": STAGES}),
-    "convnext": Network(ConvNeXt, 16, 96, BLOCKS, BLOCKS),
+    "resnet18": Network(ResNet, 64, 32, 8, {"depth": 18, "stem": "small"}, {}),
+    "mobilenet_v2": Network(MobileNetV2, 16, 96, 32, {"dropout": 0.0}, {"stages": STAGES}),
+    "convnext": Network(ConvNeXt, 16, 96, 16, BLOCKS, BLOCKS),
 }
 
 
@@ -148,7 +149,7 @@ def measure(
     arguments = {"network": name, "options": {**network.torch_options, "classes": CLASSES}}
     start = peer.prepare("weights", arguments) if peer else None
     entries, losses = {}, {}
-    contenders = {"jconv": STEPS_PER_CALL, "jconv:1 step a call": 1, "stock": 1}
+    contenders = {"jconv": network.steps, "jconv:1 step a call": 1, "stock": 1}
     for contender, steps_per_call in contenders.items():
         model = _model(network, start)
         if contender == "stock":
