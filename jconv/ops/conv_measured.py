@@ -104,6 +104,12 @@ def narrow(call: Call, first: Any, *_: Any) -> str | None:
     return "slower for numbers of 16 bits" if first.dtype.itemsize < 4 else None
 
 
+def unstrided_pays(call: Call, *_: Any) -> str | None:
+    """`pointwise` forward: the pixels that are read are copied before."""
+    # c1s2_56_64_128 fwd 1.04 to 1.15 in four runs; dx, which has input_dilation, 0.83 to 0.94.
+    return "slower for a stride" if set(call.stride) != {1} else None
+
+
 def filter_rows_pay(call: Call, first: Any, second: Any) -> str | None:
     """`rows` in filter gradients."""
     # c3_56x64 0.53, c3_28x128 0.44, c3_14x256 0.81, c3_7x512 0.89, c3s2_56x64 0.26, stem7s2 0.63,

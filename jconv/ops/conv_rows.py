@@ -102,7 +102,7 @@ def _table(body, call_of, gathers, direction):
             one_group,
             one_tap,
             *CAN,
-            slower=[measured.small, measured.narrow],
+            slower=[measured.small, measured.narrow, measured.unstrided_pays],
         ),
         row("rows", bodies.summed(rows.conv), *CAN, slower=[*LOOPS, measured.rows_pay, fits]),
         row("phases", on_xla(phases.conv), *CAN, slower=[*LOOPS, measured.phases_pay]),

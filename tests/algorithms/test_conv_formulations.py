@@ -220,7 +220,7 @@ def test_chosen_on_a_cpu_alone():
         ("patch4s4", "direct direct rows"),
         ("c1_56_64_256", "pointwise pointwise pointwise"),
         ("c1_14_1024_256", "pointwise pointwise pointwise"),
-        ("c1s2_56_64_128", "pointwise pointwise pointwise"),
+        ("c1s2_56_64_128", "direct pointwise pointwise"),
         ("c1_24_32_192", "pointwise pointwise pointwise"),
         ("c1_24_192_32", "pointwise pointwise pointwise"),
         ("c1_14_1024_256_bf16", "direct direct rows"),
