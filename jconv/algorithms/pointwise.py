@@ -10,8 +10,8 @@ On two cores the product takes 0.6 to 0.97 of the time of XLA's convolution of o
 0.8 in most layers of MobileNetV2; as filter gradient 0.6 to 1.07 of that of `rows`.
 
 Beside operands and result: for a stride or padding the pixels that are read, or the products before
-zeros are put round them; for a filter gradient two results, and an operand once more where the
-number of pixels is odd; wherever zeros stand between pixels, x once more.
+zeros are put round them; for a filter gradient two results; wherever zeros stand between pixels, x
+once more.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def filter_grad(
 def _over_pixels(few, many, *, precision, sum_dtype):
     """few' many: [C M] [M K] -> [C K].
 
-    XLA copies the first matrix of a product, transposed; of a batch of two products it does not.
+    On the CPU of jaxlib 0.12.0.1 the product of two matrices takes 1.03 to 1.4 times as long as a
+    batch of two, which do not copy the first one, transposed.
     """
     pixels = math.prod(few.shape[:-1])
     parts = 2 if pixels % 2 == 0 else 1

@@ -65,8 +65,8 @@ def conv(
       padding_mode: what the padding holds: "zeros" | "reflect" | "replicate" | "circular".
       flip: mirrors the filter in every spatial axis.
       precision: as in jax.lax.
-      preferred_element_type: dtype of the sums and of y; the default is x's, which 8-bit integers
-        must name if they mean it. With int32, uint8 x may have an int8 filter.
+      preferred_element_type: dtype of the sums and of y; the default is x's, in which the sums of
+        small integers wrap round. With int32, uint8 x may have an int8 filter.
       implementation: None takes the table's choice (see `jconv.explain_choice`); a name runs that
         one or raises. The gradients take the same one where they have it.
 
@@ -221,16 +221,11 @@ def _check(op, image, w, b, groups, sums=None):
 
 
 def _check_dtypes(op, x, image, w, sums, named):
-    wide = "give preferred_element_type=jnp.int32"
     pair = (image.dtype, w.dtype)
     if image.dtype != w.dtype and (op != "conv" or (*pair, sums) != QUANTISED):
-        cure = wide if op == "conv" and pair == QUANTISED[:2] else "cast one to the other"
+        wide = op == "conv" and pair == QUANTISED[:2]
+        cure = "give preferred_element_type=jnp.int32" if wide else "cast one to the other"
         raise ValueError(f"{op}: {x} is {image.dtype} but w is {w.dtype}; {cure}; got {named}")
-    if op == "conv" and sums is None and image.dtype in (jnp.int8, jnp.uint8):
-        raise ValueError(
-            f"{op}: {x} and w are {image.dtype}, in which their sums would wrap round; {wide}, or "
-            f"{image.dtype} where that is meant; got {named}"
-        )
 
 
 def _named(x, image, w):

@@ -133,12 +133,12 @@ def cross_entropy(label_smoothing: float = 0.0) -> LossFn:
     every class. A label that is no class has the loss NaN.
 
     Raises:
-      ValueError: `label_smoothing` is outside [0, 1); when traced: there is no `label`.
+      ValueError: `label_smoothing` is outside [0, 1); when traced: there is no `image` or `label`.
     """
     _check_range("cross_entropy", "label_smoothing", label_smoothing, below=1)
 
     def loss_fn(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        check_batch("cross_entropy", batch, "label")
+        check_batch("cross_entropy", batch, "image", "label")
         logits = model(batch["image"]).astype(jnp.float32)
         labels = batch["label"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)

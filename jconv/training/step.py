@@ -120,9 +120,12 @@ def _images(key: jax.Array, images: Any, augment: Augment | None, compute_dtype:
 
 
 def check_batch(op: str, batch: Batch, *names: str) -> None:
-    """Raises a ValueError where the batch lacks one of the arrays."""
+    """Raises a ValueError where the batch is no dict, or lacks one of the arrays."""
+    if not isinstance(batch, Mapping):
+        raise ValueError(f"{op}: a batch must be a dict of arrays; got {type(batch).__name__}")
     if missing := [name for name in names if name not in batch]:
-        raise ValueError(f"{op}: a batch needs {', '.join(missing)}; got {', '.join(batch)}")
+        found = ", ".join(map(str, batch)) or "none"
+        raise ValueError(f"{op}: a batch needs {', '.join(missing)}; got {found}")
 
 
 def as_float(images: jax.Array, compute_dtype: Any = None) -> jax.Array:

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 import jconv
+from jconv.core.dispatch import choose
 from jconv.ops import standardize as definition
 from jconv.ops.layer_norms import group_norm, instance_norm, layer_norm, rms_norm
 from tests.tolerance import assert_close
@@ -259,18 +260,22 @@ def test_gradient_row_by_row(shape, axes, bounds, centre):
 
 
 def test_large_rows_go_row_by_row_on_xla_alone():
-    def chosen(shape, **options):
-        x = jax.ShapeDtypeStruct(shape, "float32")
-        scale = jax.ShapeDtypeStruct(shape[-1:], "float32")
-        run = jax.grad(lambda x, scale: jnp.sum(layer_norm(x, scale, **options)))
-        choices = {c.op: c for c in jconv.explain_choice(run, x, scale)}
-        rejected = dict(choices["standardize_grad"].rejected)
-        rejected.pop("onednn", None)
-        return choices["standardize_grad"].implementation, rejected
+    table = [row for row in definition.grad.table if not row.name.startswith("onednn")]
 
-    assert chosen((64, 197, 768))[0] in ("onednn", "rows")
-    found, rejected = chosen((4, 3, 64))
-    assert found == "onednn" or rejected["rows"].startswith("slower below 8388608 bytes")
+    def chosen(*shape):
+        x, kept, line = (
+            jax.core.ShapedArray(s, np.float32)
+            for s in (shape, (*shape[:-1], 1), (1,) * (len(shape) - 1) + shape[-1:])
+        )
+        avals = x, kept, kept, x, line, line, kept, kept
+        static = {"axes": (len(shape) - 1,), "epsilon": 0.1, "centre": True, "bounds": None}
+        row, choice = choose("grad", table, avals, static, platform="cpu", name=None)
+        return row.name, dict(choice.rejected).get("rows", "")
+
+    assert chosen(64, 197, 768)[0] == "rows"
+    assert chosen(4, 3, 64) == (
+        "direct", "slower below 8388608 bytes, which stay in the cache anyway",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

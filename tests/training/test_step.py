@@ -288,6 +288,14 @@ def test_says_what_a_batch_lacks(name):
         make_eval_step(graph)(state, lacking)
 
 
+def test_says_that_a_batch_is_a_dict():
+    _, state, step = make()
+    with pytest.raises(ValueError, match="a batch must be a dict of arrays; got tuple"):
+        step(state, tuple(batch().values()))
+    with pytest.raises(ValueError, match="a batch needs image; got none"):
+        step(state, {})
+
+
 def test_says_that_a_forward_pass_changes_types():
     class Counts(Small):
         def __init__(self, rngs):
