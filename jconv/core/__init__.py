@@ -7,6 +7,8 @@ from jconv.core.dispatch import Implementation as Implementation
 from jconv.core.dispatch import one_body as one_body
 from jconv.core.explain import explain_choice as explain_choice
 from jconv.core.outside import onednn as onednn
+from jconv.core.outside import triton as triton
+from jconv.core.parts import Parts as Parts
 from jconv.core.primitive import Operation as Operation
-from jconv.core.primitive import automatic as automatic
-from jconv.core.primitive import explicit_sharding as explicit_sharding
+from jconv.core.sharding import automatic as automatic
+from jconv.core.sharding import explicit_sharding as explicit_sharding

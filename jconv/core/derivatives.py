@@ -7,7 +7,8 @@ from typing import Any
 
 from jax.interpreters import ad
 
-from jconv.core.primitive import Operation, explicit_sharding
+from jconv.core.primitive import Operation
+from jconv.core.sharding import explicit_sharding
 
 
 def bilinear(

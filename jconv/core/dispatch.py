@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jconv.core.parts import Parts
+
 type Reason = str | None
 
 
@@ -36,6 +38,10 @@ class Implementation:
         splits, which knows nothing of a call outside and would gather its operands, nor in one that
         is exported.
       inline: computed without the primitive, so that a jaxpr shows the body's own operations.
+      parts: `parts(*avals, **static)`: along which axes the call falls into parts, for a body that
+        XLA can't see into: where a program is split over devices, each computes its part. The body
+        takes `across` beside the static arguments: the axes of the mesh to sum over what has not
+        the axes that they split.
     """
 
     name: str
@@ -47,6 +53,7 @@ class Implementation:
     split_only: bool = False
     here_only: bool = False
     inline: bool = False
+    parts: Callable[..., Parts] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,14 +13,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax._src import dispatch  # no public name for it
 from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jconv.core.dispatch import WHOLE, Implementation, Program, candidates, choose, refusal
 from jconv.core.machine import platform_of
+from jconv.core.parts import in_parts
+from jconv.core.sharding import align
 from jconv.core.tuned import measured
 
 OPERATIONS: dict[Primitive, Operation] = {}
@@ -63,6 +64,9 @@ class Operation:
             mlir.register_lowering(
                 self.primitive, functools.partial(self._lower, platform=platform), platform=platform
             )
+        if any(row.parts for row in self.table):
+            # Else custom_partitioning finds no devices where the primitive is lowered.
+            dispatch.prim_requires_devices_during_lowering.add(self.primitive)
         OPERATIONS[self.primitive] = self
 
     def __call__(self, *args: Any, implementation: str | None = None, **static: Any) -> Any:
@@ -73,7 +77,7 @@ class Operation:
                 raise refusal(self.name, [(implementation, reason)], avals)
             if rows[0].inline:
                 return rows[0].body(*args, **static)
-        return self.primitive.bind(*_align(args), implementation=implementation, **static)
+        return self.primitive.bind(*align(args), implementation=implementation, **static)
 
     def offers(self, implementation: str | None) -> str | None:
         """`implementation` where this table has such a row, else None.
@@ -108,6 +112,8 @@ class Operation:
             ctx.avals_in, platform, implementation=implementation, program=_program(ctx), **static
         )
         body = functools.partial(row.body, **static)
+        if row.parts is not None and _splits(ctx):
+            body = functools.partial(in_parts, body, row.parts(*ctx.avals_in, **static))
         return mlir.lower_fun(body, multiple_results=self.primitive.multiple_results)(ctx, *args)
 
     def _batch(self, args, axes, /, **static):
@@ -169,41 +175,16 @@ def _program(ctx) -> Program:
 def _split(ctx) -> bool:
     """Whether XLA splits the program over several devices, on some axis of the mesh at least."""
     context = ctx.module_context.axis_context
-    if hasattr(context, "manual_axes"):  # inside shard_map
+    if _manual(context):
         return set(context.manual_axes) != set(context.mesh.axis_names)
     return getattr(context, "num_devices", 1) > 1
 
 
-def explicit_sharding(aval: Any) -> NamedSharding | None:
-    """The sharding that is part of the type on a mesh with explicit axes, elsewhere None."""
-    sharding = aval.sharding
-    return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
+def _splits(ctx) -> bool:
+    """Whether a call can be split further here: not inside a shard_map, whatever is left to XLA."""
+    return _split(ctx) and not _manual(ctx.module_context.axis_context)
 
 
-def automatic(f: Callable[..., jax.Array], out: PartitionSpec, *args: Any) -> jax.Array:
-    """f(*args); where axes of the mesh are explicit, split by XLA, with a result laid out as `out`.
-
-    For reads at computed positions, whose results no type rule can lay out.
-    """
-    shardings = (explicit_sharding(jax.typeof(arg)) for arg in jax.tree.leaves(args))
-    mesh = next((sharding.mesh for sharding in shardings if sharding is not None), None)
-    if mesh is None:
-        return f(*args)
-    split: Any = jax.sharding.auto_axes(f, out_sharding=NamedSharding(mesh, out))
-    return split(*args)
-
-
-def _align(args):
-    """The arguments, varying over the same manual mesh axes: shard_map's checks ask for it."""
-    varying = [_varying(arg) for arg in args]
-    union = frozenset().union(*varying)
-    return [
-        lax.pcast(arg, tuple(union - v), to="varying") if union - v else arg
-        for arg, v in zip(args, varying, strict=True)
-    ]
-
-
-def _varying(arg) -> frozenset[str]:
-    """The manual mesh axes over which the argument varies."""
-    aval = jax.typeof(arg)  # JAX 0.12 moved them from `vma` to `mat.varying`
-    return aval.vma if hasattr(aval, "vma") else aval.mat.varying
+def _manual(context: Any) -> bool:
+    """Inside a shard_map."""
+    return hasattr(context, "manual_axes")

@@ -25,9 +25,10 @@ import numpy as np
 from jax import lax
 
 from jconv.algorithms import pool_adjoint
-from jconv.core import Implementation, Operation, linear, onednn
+from jconv.core import Implementation, Operation, linear, onednn, triton
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import (
+    apart,
     fold,
     more_taps_than,
     more_windows_than,
@@ -166,6 +167,7 @@ window_sum = Operation(
     (
         Implementation("lax", _window_sum_xla, by_name_only=True, inline=True),
         onednn("window_sum"),
+        triton("window_sum", apart(1, 1)),
         Implementation("shifted", _window_sum_shifted, _too_many_taps),
         Implementation("direct", _window_sum_xla),
     ),
@@ -175,6 +177,7 @@ spread = Operation(
     "window_spread",
     (
         onednn("window_spread"),
+        triton("window_spread", apart(1, 1)),
         Implementation("shifted", _spread_shifted, _too_many_windows),
         Implementation("direct", _spread_xla),
     ),

@@ -26,7 +26,7 @@ from jconv.algorithms import (
     spectral,
     winograd,
 )
-from jconv.core import Implementation, explicit_sharding, one_body, onednn
+from jconv.core import Implementation, Parts, explicit_sharding, one_body, onednn, triton
 from jconv.ops import conv_bodies as bodies
 from jconv.ops import conv_call as calls
 from jconv.ops import conv_measured as measured
@@ -66,6 +66,19 @@ def _outside(row, call_of, slower):
     return dataclasses.replace(row, slower=calls.reasons(call_of, slower))
 
 
+def _kernel(direction):
+    """A kernel of Triton's for depthwise convolutions."""
+
+    def parts(image, *_, **static):
+        between = (None,) * (image.ndim - 2)
+        image, taps = ("n", *between, "c"), (*between, None, "c")
+        if direction == "filter_grad":
+            return Parts((image, image), (taps,))
+        return Parts((image, taps), (image,))
+
+    return triton(f"conv_{direction}", parts)
+
+
 def _tiles(call_of, direction, pairs):
     """Winograd's tiles with oneDNN's products."""
     row = onednn(f"winograd_{direction}", "onednn_winograd")
@@ -89,6 +102,7 @@ def _table(body, call_of, gathers, direction):
         body(bodies.on_xla),
         _tiles(call_of, direction, pairs=170),
         direct,
+        _kernel(direction),
         row(
             "depthwise",
             bodies.summed(depthwise.conv),
@@ -177,6 +191,7 @@ FILTER_GRAD = one_body(
         measured.few_columns,
     ),
     _outside(onednn("conv_filter_grad"), calls.filter_grad, measured.long_products),
+    _kernel("filter_grad"),
     _filter_row("depthwise", depthwise.filter_grad, one_channel_each, slower=[measured.tiny]),
     _filter_row("planes", planes.filter_grad, three_axes, slower=[*LOOPS, measured.planes_pay]),
     _filter_row(

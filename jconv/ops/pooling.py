@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from jconv.algorithms import pool_adjoint
+from jconv.core import Parts
 from jconv.ops.dtypes import MOST_INT32
 from jconv.window import Window, per_axis
 
@@ -117,6 +118,16 @@ def fold(op, size, args, mapped, **static):
     ]
     out = op(*(a.reshape(-1, *a.shape[2:]) for a in args), **static)
     return jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), out)
+
+
+def apart(operands, results):
+    """For kernels: every array of a call falls into parts along N and along C."""
+
+    def parts(image, *_, **static):
+        axes = ("n", *[None] * (image.ndim - 2), "c")
+        return Parts((axes,) * operands, (axes,) * results)
+
+    return parts
 
 
 def transposed_by(op):

@@ -44,7 +44,15 @@ from jax import lax
 from jax.interpreters import ad
 
 from jconv.algorithms.moments import moments, two_passes
-from jconv.core import Implementation, Operation, explicit_sharding, one_body, onednn
+from jconv.core import (
+    Implementation,
+    Operation,
+    Parts,
+    explicit_sharding,
+    one_body,
+    onednn,
+    triton,
+)
 from jconv.ops import standardize_grad as gradient
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.norm_arguments import Activation, activated, affine, bounds_of
@@ -160,9 +168,26 @@ def _fold(operation, size, args, mapped, *, axes, **static):
     return operation(*args, axes=tuple(axis + 1 for axis in axes), **static)
 
 
-def _operation(name, body, *better):
+def _parts(of, operands, results):
+    """Along which axes a call by rows falls into parts: the first, if it is not normalised.
+
+    Args:
+      of: which operand is x.
+      operands, results: "x", "row" (the statistics) or "scale" each.
+    """
+
+    def parts(*avals, axes, **static):
+        x = avals[of]
+        row = ("n" if 0 not in axes else None, *[None] * (x.ndim - 1))
+        axes_of = {"x": row, "row": row, "scale": (None,) * x.ndim}
+        return Parts(*(tuple(axes_of[kind] for kind in side) for side in (operands, results)))
+
+    return parts
+
+
+def _operation(name, body, parts, *better):
     operation = Operation(
-        name, one_body(body, onednn(name), *better), multiple_results=True,
+        name, one_body(body, onednn(name), triton(name, parts), *better), multiple_results=True,
         fold=lambda *a, **k: _fold(operation, *a, **k),
     )  # fmt: skip
     return operation
@@ -171,12 +196,18 @@ def _operation(name, body, *better):
 standardize = _operation(
     "standardize",
     _standardize_xla,
+    _parts(0, ["x", "scale", "scale"], ["x", "row", "row"]),
     Implementation("one_pass", _standardize_one_pass, platforms=("cpu",)),
 )
-tangent = _operation("standardize_tangent", _tangent_xla)
+tangent = _operation(
+    "standardize_tangent",
+    _tangent_xla,
+    _parts(3, ["x", "scale", "scale", "x", "scale", "scale", "row", "row"], ["x", "row", "row"]),
+)
 grad = _operation(
     "standardize_grad",
     gradient.direct,
+    _parts(3, ["x", "row", "row", "x", "scale", "scale", "row", "row"], ["x", "scale", "scale"]),
     Implementation(
         "rows",
         gradient.rows,

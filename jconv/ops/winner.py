@@ -25,9 +25,10 @@ from jax import lax
 from jax.interpreters import ad
 
 from jconv.algorithms import pool_adjoint
-from jconv.core import Implementation, Operation, linear, onednn
+from jconv.core import Implementation, Operation, linear, onednn, triton
 from jconv.ops.dtypes import at_least_float32
 from jconv.ops.pooling import (
+    apart,
     at_windows,
     beats,
     fold,
@@ -162,6 +163,7 @@ largest = Operation(
     (
         Implementation("lax", _largest_xla, by_name_only=True, inline=True),
         onednn("max_pool"),
+        triton("max_pool", apart(1, 1)),
         Implementation("shifted", _largest_shifted, _many_side_by_side),
         Implementation("direct", _largest_xla),
     ),
@@ -171,6 +173,7 @@ largest_and_tap = Operation(
     "max_pool_argmax",
     (
         onednn("max_pool_argmax"),
+        triton("max_pool_argmax", apart(1, 2)),
         Implementation("shifted", _largest_and_tap_shifted, too_many_taps),
         Implementation("direct", _largest_and_tap_xla),
     ),
@@ -181,6 +184,7 @@ take = Operation(
     "pool_take",
     (
         onednn("pool_take"),
+        triton("pool_take", apart(2, 1)),
         Implementation("shifted", _take_shifted, too_many_taps),
         Implementation("direct", _take_gather),
     ),
@@ -191,6 +195,7 @@ put = Operation(
     "pool_put",
     (
         onednn("pool_put"),
+        triton("pool_put", apart(2, 1)),
         Implementation("shifted", _put_shifted, _too_many_windows),
         Implementation("direct", _put_scatter),
     ),

@@ -14,7 +14,7 @@ import numpy as np
 from jconv.core.dispatch import choose, comparable
 from jconv.core.explain import Call
 from jconv.core.machine import platform_of
-from jconv.core.primitive import explicit_sharding
+from jconv.core.sharding import explicit_sharding
 from jconv.core.tuned import describe
 from jconv.timing import Compiled, Spread, compete, ratio
 

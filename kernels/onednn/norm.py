@@ -9,15 +9,15 @@ dscale and dbias. The tangent map is the same symmetric map with the affine one 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from .. import tangent  # noqa: TID252, the package is imported as jconv_kernels
 from . import limits
 from .library import target
 
@@ -61,37 +61,7 @@ def standardize_grad(
                  **_attributes(x, scale, axes, epsilon, centre, bounds))  # fmt: skip
 
 
-def standardize_tangent(
-    dx: jax.Array,
-    dscale: jax.Array,
-    dbias: jax.Array,
-    x: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-    mean: jax.Array,
-    variance: jax.Array,
-    *,
-    axes: tuple[int, ...],
-    epsilon: float,
-    centre: bool,
-    bounds: Bounds,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(dz, dmean, dvariance): with a scale of 1 the gradient's map of dz is that of dx to dy."""
-    one = jnp.ones((1,) * x.ndim, np.float32)
-    none = jnp.zeros_like(mean)
-    dy, _, _ = standardize_grad(dx, none, none, x, one, 0 * one, mean, variance, axes=axes,
-                                epsilon=epsilon, centre=centre, bounds=None)  # fmt: skip
-    centred, t = x.astype(np.float32) - mean, dx.astype(np.float32)
-    y = centred * lax.rsqrt(variance + np.float32(epsilon))
-    dz = scale * dy.astype(np.float32) + y * dscale + dbias
-    if bounds is not None:
-        z = y * scale + bias
-        dz = jnp.where((bounds[0] < z) & (np.isinf(bounds[1]) | (z < bounds[1])), dz, 0)
-    return (
-        dz.astype(x.dtype),
-        jnp.mean(t, axes, keepdims=True) if centre else none,
-        2 * jnp.mean(centred * t, axes, keepdims=True),
-    )
+standardize_tangent = functools.partial(tangent.standardize_tangent, standardize_grad)
 
 
 def standardize_unsupported(

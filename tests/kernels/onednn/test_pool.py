@@ -13,45 +13,15 @@ from jconv_kernels import onednn
 
 from jconv.window import Window
 from tests.kernels.onednn.calls import each_of, needs_onednn
+from tests.kernels.pool_cases import CASES, DIVISORS, image, same, window_of
 from tests.oracles import pool as oracle
 from tests.tolerance import assert_close
 
 pytestmark = needs_onednn
 winner, averages = (importlib.import_module(f"jconv.ops.{n}") for n in ("winner", "avg_pool"))
 
-CASES = {  # x, window, and what Window.of takes
-    "plain": ((2, 6, 8, 5), (2, 2), {"stride": 2}),
-    "overlap": ((2, 9, 8, 37), (3, 2), {"stride": 2, "padding": ((1, 0), (1, 1))}),
-    "gaps": ((1, 7, 6, 32), (1, 2), {"stride": (3, 4)}),
-    "dilated": ((2, 13, 64), (3,), {"dilation": 2, "padding": 2}),
-    "three_axes": ((1, 5, 4, 7, 33), (3, 2, 3), {"stride": (2, 1, 2), "padding": "SAME"}),
-    "padding_alone": ((1, 4, 4, 2), (2, 2), {"padding": ((3, 3), (2, 2))}),
-    "cropped": ((1, 6, 5, 3), (2, 2), {"pads": ((-1, -2), (0, 1))}),
-    "many_taps": ((1, 20, 20, 3), (17, 17), {"stride": 3}),
-}
 each_case = each_of(CASES, "overlap", "three_axes")
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-
-
-def window_of(case):
-    shape, size, options = case
-    pads = options.get("pads")
-    window = Window.of(shape[1:-1], size, **{k: v for k, v in options.items() if k != "pads"})
-    if pads is None:
-        return window
-    axes = (window.input, window.size, window.stride, window.dilation)
-    return Window(*axes, pads, window.input_dilation)
-
-
-def image(case, key, dtype):
-    """Few different numbers, so that many are equal; infinite ones, and NaN."""
-    x = jnp.round(2 * jax.random.normal(key, case[0]))
-    return x.at[0, 0].set(-jnp.inf).at[0, 2, ..., 0].set(jnp.nan).astype(dtype)
-
-
-def same(actual, expected):
-    assert actual.dtype == expected.dtype
-    np.testing.assert_array_equal(*(np.asarray(a, np.float32) for a in (actual, expected)))
 
 
 @each_case
@@ -96,13 +66,6 @@ def test_take(case, dtype, key):
     static = {"window": window, "dtype": jnp.dtype(dtype)}
     y = jax.jit(functools.partial(onednn.pool_take, **static))(x, tap)
     same(y, winner.take.table[-1].body(x, tap, **static))
-
-
-DIVISORS = {
-    "sum": lambda window: None,
-    "number": lambda window: 3.0,
-    "counted": lambda window: tuple((min(lo, 1), 0) for lo, _ in window.pads),
-}
 
 
 @each_case

@@ -1,0 +1,36 @@
+"""Every kernel compiled for an H100 or H200 and for an A100, without either."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import pytest
+from jconv_kernels import triton
+
+from tests.kernels.triton.variants import VARIANTS
+
+pytestmark = pytest.mark.skipif(
+    triton.interpreting() or not triton.installed(),
+    reason="needs Triton, and not TRITON_INTERPRET=1",
+)
+MOST_REGISTERS, MOST_SHARED = 128, 100 * 1024
+
+
+@pytest.mark.parametrize("capability", [90, 80])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_fits_the_chip(name, capability):
+    from jconv_kernels.triton import aot
+
+    body, shapes, static = VARIANTS[name]
+    avals = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    launches = aot.launches(functools.partial(getattr(triton, body), **static), *avals)
+    assert launches
+    for launch in launches:
+        report = aot.compiled(launch, capability)
+        assert report.stack == 0
+        assert not {"LDL", "STL"} & report.instructions.keys()
+        assert report.registers <= MOST_REGISTERS
+        assert report.shared <= MOST_SHARED
+        if body != "conv_filter_grad":  # whose result is small
+            assert report.instructions.get("STG.E.128"), "results are stored 16 bytes at a time"
