@@ -32,7 +32,7 @@ def standardize_tangent(
     Args:
       standardize_grad: a kernel's, with the signature of a body in `jconv.ops.standardize`.
     """
-    one, none = jnp.ones_like(scale), jnp.zeros_like(mean)
+    one, none = jnp.ones((1,) * x.ndim, np.float32), jnp.zeros_like(mean)
     dy, _, _ = standardize_grad(
         dx, none, none, x, one, 0 * one, mean, variance, axes=axes, epsilon=epsilon, centre=centre,
         bounds=None,

@@ -33,29 +33,11 @@ def passed(dz, centred, factor, bias, bounds):
     return jnp.where(inside, dz, 0)
 
 
-def direct(
-    dz, dmean, dvariance, x, scale, bias, mean, variance, *, axes, epsilon, centre, bounds,
-    sums_of=None,
-):  # fmt: skip
-    """Sums are taken first over what shares both its statistics and its scale: once for both.
-
-    Args:
-      sums_of: what computes `_sums`; None does it in one go.
-    """
-    rstd = lax.rsqrt(variance + epsilon)
-    n = jnp.asarray(counted(x, axes, None, None), scale.dtype)
-    static = {"axes": axes, "bounds": bounds}
-    of_t, of_ty, dscale, dbias = (sums_of or _sums)(dz, x, scale, bias, mean, rstd, **static)
-    centred = x.astype(scale.dtype) - mean
-    t = passed(dz.astype(scale.dtype), centred, rstd * scale, bias, bounds)
-    dx = rstd * (scale * t - centred * (rstd * rstd * of_ty / n)) + centred * (2 * dvariance / n)
-    if centre:
-        dx += (dmean - rstd * of_t) / n
-    return dx.astype(x.dtype), dscale, dbias
-
-
 def _sums(dz, x, scale, bias, mean, rstd, *, axes, bounds):
-    """Of scale * dz and of scale * dz * (x - mean) over `axes`; dscale and dbias."""
+    """The sums of scale * dz and of scale * dz * (x - mean) over `axes`, dscale and dbias.
+
+    First over what shares both its statistics and its scale: once for both.
+    """
     wide = x.astype(scale.dtype)
     t = passed(dz.astype(scale.dtype), wide - mean, rstd * scale, bias, bounds)
     shared = tuple(axis for axis in range(x.ndim) if scale.shape[axis] == 1)
@@ -69,6 +51,27 @@ def _sums(dz, x, scale, bias, mean, rstd, *, axes, bounds):
         _weighted(product, rstd, shared),
         jnp.sum(total, shared, keepdims=True),
     )
+
+
+def direct(
+    dz, dmean, dvariance, x, scale, bias, mean, variance, *, axes, epsilon, centre, bounds,
+    sums_of=_sums,
+):  # fmt: skip
+    """(dx, dscale, dbias), for any axes and scales.
+
+    Args:
+      sums_of: what takes the sums, with the signature of `_sums`.
+    """
+    rstd = lax.rsqrt(variance + epsilon)
+    n = jnp.asarray(counted(x, axes, None, None), scale.dtype)
+    static = {"axes": axes, "bounds": bounds}
+    of_t, of_ty, dscale, dbias = sums_of(dz, x, scale, bias, mean, rstd, **static)
+    centred = x.astype(scale.dtype) - mean
+    t = passed(dz.astype(scale.dtype), centred, rstd * scale, bias, bounds)
+    dx = rstd * (scale * t - centred * (rstd * rstd * of_ty / n)) + centred * (2 * dvariance / n)
+    if centre:
+        dx += (dmean - rstd * of_t) / n
+    return dx.astype(x.dtype), dscale, dbias
 
 
 def _weighted(t, weights, axes):

@@ -38,11 +38,6 @@ class Launch:
     warps: int
     stages: int
 
-    @property
-    def name(self) -> str:
-        """The kernel's."""
-        return self.kernel.__name__.lstrip("_")
-
 
 @dataclasses.dataclass(frozen=True)
 class Report:

@@ -16,7 +16,9 @@ MOST_ELEMENTS = 2**31 - 1  # addresses within an array are int32
 
 
 def constants(window: Any) -> dict[str, int]:
-    """Extents, strides, padding in front and dilations by the names that the kernels have."""
+    """Extents, strides, padding in front and dilations by the names that the kernels have: one for
+    each, for Triton 3.6 takes no constants in tuples.
+    """
     named: dict[str, int] = {}
     for letters, values, fill in (
         ("DHW", window.input, 1),

@@ -242,7 +242,10 @@ def _grad(
         y = tl.where(inside, centred * rstd, 0.0)
         if HELD:
             z = y * scale + bias
-            t = tl.where((z > LOW) & (z < HIGH), t, 0.0)
+            passes = z > LOW
+            if float("inf") != HIGH:  # an infinite z passes a ReLU
+                passes = passes & (z < HIGH)
+            t = tl.where(passes, t, 0.0)
         weighted = scale * t
         dx = rstd * (weighted - y * (tl.sum(weighted * y, 1) / C)[:, None])
         dx += y * (2 * dvariance / (rstd * C))

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 import jconv
+from jconv import nn
 from jconv.core.dispatch import choose
 from jconv.ops import standardize as definition
 from jconv.ops.layer_norms import group_norm, instance_norm, layer_norm, rms_norm
@@ -135,7 +136,7 @@ def test_an_activation_keeps_nothing_more(key):
 def test_an_activation_is_that_behind_the_norm(activation):
     x, dz = (normal(i, 6, 4, 32, dtype="float32") for i in range(2))
     scale, bias = (6 * normal(i, 32, dtype="float32") for i in (2, 3))
-    after = getattr(jconv.nn, activation)
+    after = getattr(nn, activation)
 
     def both(f):
         z, vjp = jax.vjp(f, x, scale, bias)

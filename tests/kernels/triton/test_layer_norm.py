@@ -52,6 +52,22 @@ def test_forward_and_gradient(shape, axes, centre, bounds, dtype):
         assert_close(a, e, terms=x.size)
 
 
+def test_infinite_numbers_pass_a_relu():
+    x, dz, _, _, dmean, dvariance = operands((4, 20), (1,), "float32")
+    scale, bias = jnp.ones((1, 20)), jnp.zeros((1, 20)).at[0, 3].set(jnp.inf)
+    static = {"axes": (1,), "epsilon": 0.1, "centre": True, "bounds": (0.0, float("inf"))}
+    statistics = jnp.mean(x, 1, keepdims=True), jnp.var(x, 1, keepdims=True)
+    found, expected = (
+        definition.grad(
+            dz, dmean, dvariance, x, scale, bias, *statistics, **static, implementation=name
+        )
+        for name in ("triton", "direct")
+    )
+    for a, e in zip(found, expected, strict=True):
+        assert_close(a, e, terms=x.size)
+    assert (found[2][0, 3] != 0).all()
+
+
 @pytest.mark.parametrize("op", [layer_norm, rms_norm])
 def test_under_transformations(op):
     x, scale = operands((4, 3, 20), (2,), "float32")[0], jnp.linspace(0.5, 2, 20)
