@@ -2,7 +2,8 @@
 
 A machine's speed drifts (other work, temperature), so times of different minutes don't compare.
 Within a round the contenders run one after the other, the next round begins with another of them,
-and what counts is the median of the rounds' ratios, with the 20th and the 80th percentile.
+and what counts is the median of the rounds' ratios, with the 20th and the 80th percentile. Where
+that median is not known well, more rounds follow.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ REST_SECONDS = 0.03
 # finds the memory as who came before left it, which took up to three times as long, while PyTorch
 # has a process to itself.
 WARM_SECONDS = 0.2
+# More rounds, where a median is not known: five times as many, and for a minute, at most.
+MORE_ROUNDS, MORE_SECONDS = 5, 60.0
+CONFIDENCE = 1.645  # deviations of the normal distribution on either side: 90 %
 
 
 class Timed(Protocol):
@@ -93,15 +97,19 @@ def compete(
     rounds: int = ROUNDS,
     round_seconds: float = ROUND_SECONDS,
     rest_seconds: float = REST_SECONDS,
+    sure: float = math.inf,
 ) -> dict[str, list[float]]:
     """Seconds per call of each contender in each round.
 
     Short calls are preceded by one that is not timed (`WARM_SECONDS`).
 
     Args:
-      rounds: how often each runs.
+      rounds: how often each runs, at least.
       round_seconds: a contender repeats its call in a round until it has run for so long.
       rest_seconds: between one contender and the next.
+      sure: more rounds follow, up to `MORE_ROUNDS` times as many and for no more than
+        `MORE_SECONDS`, until the medians of the first contender's ratios to the others are known
+        (`doubt`) to this fraction of themselves.
 
     Raises:
       ValueError: less than one round.
@@ -111,7 +119,12 @@ def compete(
     plans = {name: _plan(timed, round_seconds) for name, timed in contenders.items()}
     found: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
-    for number in range(rounds):
+    end = math.inf
+    for number in range(rounds * MORE_ROUNDS):
+        if number == rounds:
+            end = time.perf_counter() + MORE_SECONDS
+        if number >= rounds and (time.perf_counter() >= end or _known(found, sure)):
+            break
         first = number % max(len(order), 1)
         for name in order[first:] + order[:first]:
             timed, (calls, each) = contenders[name], plans[name]
@@ -127,6 +140,21 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     return Spread.of(a / b for a, b in zip(ours, theirs, strict=True))
 
 
+def doubt(values: Sequence[float]) -> float:
+    """How far the median may lie from that of many more values like these, as a fraction of it.
+
+    Half the distance between the values whose ranks hold the median in nine cases of ten (by the
+    binomial distribution, as the normal one approximates it); of fewer than five values it is not
+    known: infinite.
+    """
+    n = len(values)
+    rank = math.floor((n - CONFIDENCE * math.sqrt(n)) / 2)
+    if rank < 0 or n < 5:
+        return math.inf
+    ordered = sorted(values)
+    return (ordered[n - 1 - rank] - ordered[rank]) / 2 / float(np.median(ordered))
+
+
 def geometric_mean(values: Iterable[float]) -> float:
     """exp(mean(log)): the mean of ratios, which that of the inverse ratios agrees with.
 
@@ -137,6 +165,14 @@ def geometric_mean(values: Iterable[float]) -> float:
     if not values:
         raise ValueError("timing: a geometric mean is that of one number or more; got none")
     return math.exp(math.fsum(map(math.log, values)) / len(values))
+
+
+def _known(found, sure):
+    """Whether the first contender's ratios to all others are."""
+    if sure == math.inf or not found:
+        return True
+    ours, *others = found.values()
+    return all(doubt([a / b for a, b in zip(ours, o, strict=True)]) <= sure for o in others)
 
 
 def _plan(timed: Timed, least: float) -> tuple[int, float]:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from jconv import timing
-from jconv.timing import Spread, compete, geometric_mean, ratio
+from jconv.timing import Spread, compete, doubt, geometric_mean, ratio
 
 
 class Fake:
@@ -80,6 +80,57 @@ def test_times_are_per_call():
     times = compete({"a": Fake("a", 0.25, log, disturbed={2})}, rounds=3, round_seconds=0.5)
     assert times["a"] == pytest.approx([25.0, 0.25, 0.25])
     assert math.isclose(Spread.of(times["a"]).median, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        # Ranks by the binomial distribution: the 2nd and the 6th of 7 hold the median in 112 cases
+        # of 128, the 10th and the 19th of 28 in 91 of 100.
+        ([1, 2, 3, 4, 5, 6, 7], (6 - 2) / 2 / 4),
+        (range(1, 29), (19 - 10) / 2 / 14.5),
+        ([4.0] * 9, 0.0),
+        ([1, 2, 3, 4], math.inf),
+    ],
+)
+def test_doubt(values, expected):
+    assert doubt(list(values)[::-1]) == pytest.approx(expected)
+
+
+class Noisy:
+    """Takes one of `each` seconds after the other."""
+
+    def __init__(self, *each):
+        self.each, self.turns = each, 0
+
+    def seconds(self, calls):
+        self.turns += 1
+        return calls * self.each[self.turns % len(self.each)]
+
+
+@pytest.mark.parametrize(
+    ("sure", "least", "most"), [(math.inf, 7, 7), (0.5, 7, 7), (0.06, 8, 34), (0.0, 35, 35)]
+)
+def test_more_rounds_until_the_ratios_are_known(sure, least, most):
+    """Of ratios of 1 in five rounds of seven the median is soon known, of two in turn never."""
+    other = Noisy(1.0, 2.0) if sure == 0 else Noisy(1.0, 1.4, 1.0, 1.0, 1.3, 1.0, 1.0)
+    times = compete({"a": Noisy(1.0), "b": other}, sure=sure, rest_seconds=0)
+    assert len(times["a"]) == len(times["b"])
+    assert least <= len(times["a"]) <= most
+
+
+def test_what_is_steady_takes_no_more_rounds():
+    times = compete({"a": Noisy(1.0), "b": Noisy(2.0)}, sure=0.0, rest_seconds=0)
+    assert len(times["a"]) == 7
+
+
+def test_more_rounds_end_with_their_time(monkeypatch):
+    monkeypatch.setattr(timing, "MORE_SECONDS", 0.0)
+    assert len(compete({"a": Noisy(1.0), "b": Noisy(1.0, 2.0)}, sure=0.0)["a"]) == 7
+
+
+def test_no_contenders():
+    assert compete({}, sure=0.05) == {}
 
 
 @pytest.mark.parametrize(

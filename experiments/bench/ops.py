@@ -31,7 +31,7 @@ def main(
     Args:
       ops: names of cases, families or operations; none for the whole suite.
       more: the sizes beside the suite too.
-      rounds: how often the contenders take turns.
+      rounds: how often the contenders take turns; more where jconv's ratios are not known to 5 %.
       others: times jconv's other implementations too; without them it takes a third as long.
       torch_python: an interpreter with PyTorch; the default is .torch/bin/python, if it is there.
       results: the folder that the rows go to.

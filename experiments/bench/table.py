@@ -18,8 +18,9 @@ from jconv.bench.table import Line, in_words, inverse, lines, means, millisecond
 
 HERE = Path(__file__).parent
 READING = """\
-Times are milliseconds per call, medians over rounds in which the contenders take turns. Ratios are
-medians of the rounds' ratios, with the 20th and 80th percentile in parentheses. **stock/jconv** is
+Times are milliseconds per call, medians over rounds in which the contenders take turns: seven, and
+up to five times as many until jconv's ratios are known to 5 %. Ratios are medians of the rounds'
+ratios, with the 20th and 80th percentile in parentheses. **stock/jconv** is
 how many times faster jconv is than stock JAX (`jax.lax`, norms: Flax NNX); **jconv/torch** is
 jconv's time as a fraction of PyTorch's (channels last, as many threads). Below each other: forward,
 and of convolutions the gradient in the input and in the filter, each alone; `full` is forward and

@@ -212,7 +212,7 @@ def main(
 
     Args:
       networks: of resnet18, mobilenet_v2, convnext.
-      rounds: how often the contenders take turns.
+      rounds: how often the contenders take turns; more where jconv's ratios are not known to 5 %.
       torch_python: an interpreter with PyTorch; the default is .torch/bin/python, if it is there.
       results: the folder that the rows go to.
     """

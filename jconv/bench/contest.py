@@ -22,6 +22,7 @@ from jconv.bench.reference import Expected, expected
 from jconv.bench.rows import JCONV, STOCK, TORCH, Row
 from jconv.timing import ROUNDS, Compiled, Spread, Timed, compete, ratio
 
+SURE = 0.05
 TORCH_OPS = Path(__file__).with_name("torch_ops.py")
 FAILURES = (RuntimeError, NotImplementedError, ValueError, TypeError, MemoryError)
 
@@ -87,10 +88,14 @@ def race(
 
     jconv's other implementations run after the rest, against stock JAX and PyTorch once more: what
     they allocate and free would change the memory that jconv's choice finds.
+
+    Args:
+      rounds: of `ROUNDS` or more, more follow until the medians of jconv's ratios are known to
+        `SURE` of themselves.
     """
     fit = {name: entry.timed for name, entry in entries.items() if entry.timed}
     first = {name: timed for name, timed in fit.items() if ":" not in name}
-    times = compete(first, rounds=rounds)
+    times = compete(first, rounds=rounds, sure=SURE if rounds >= ROUNDS else math.inf)
     rivals = times
     if len(fit) > len(first):
         rivals = compete({n: timed for n, timed in fit.items() if n != JCONV}, rounds=rounds)
@@ -111,7 +116,7 @@ def race(
             seconds=Spread.of(times[contender]) if contender in times else None,
             to_stock=against(contender, STOCK),
             to_torch=against(contender, TORCH),
-            rounds=rounds,
+            rounds=len(times.get(contender, ())),
             operand_bytes=operand_bytes,
             temporary_bytes=entry.temporary_bytes,
             compile_seconds=entry.compile_seconds,

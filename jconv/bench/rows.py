@@ -33,7 +33,7 @@ class Row:
       implementation: what ran: of jconv, which row of each operation's table.
       seconds: per call; None where there is a failure.
       to_stock, to_torch: this contender's time over theirs; None where they were not timed.
-      rounds: how many the spreads are taken over.
+      rounds: how many the spreads are taken over; 0 where there is a failure.
       operand_bytes: of arguments and results together.
       temporary_bytes: the most that the program needs beside them; None where nobody says.
       compile_seconds: tracing, lowering and compiling; None for PyTorch, which does none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import jax.numpy as jnp
 import pytest
@@ -132,6 +133,56 @@ def test_every_other_implementation_takes_part(monkeypatch):
     rows = by_contender(measure("plain", case, "fwd", SESSION, rounds=1))
     assert rows["jconv:new"].implementation == "new"
     assert rows["jconv:new"].error < 1e-5
+
+
+class Clock:
+    """Takes `each` seconds a call, and writes down whose turn it was."""
+
+    def __init__(self, name, each, log):
+        self.name, self.each, self.log = name, each, log
+
+    def seconds(self, calls):
+        self.log.append(self.name)
+        return next(self.each) * calls
+
+
+def test_other_implementations_race_after_the_rest():
+    """Against stock JAX and PyTorch once more: their times of the first race are not used."""
+    log = []
+    times = {"jconv": 1.0, "jconv:rows": 3.0, "stock": 2.0, "torch": 4.0}
+    later = {"stock": 6.0, "torch": 12.0}
+
+    entries = {}
+    for name, first in times.items():
+        then = itertools.repeat(later.get(name, first))
+        entries[name] = contest.Entry(name, Clock(name, itertools.chain([first] * 3, then), log))
+    rows = by_contender(
+        contest.race("a", "dense", "fwd", entries, SESSION, rounds=2, operand_bytes=1, load=None)
+    )
+    assert log == [
+        "jconv", "stock", "torch", "jconv", "stock", "torch", "stock", "torch", "jconv",
+        "jconv:rows", "stock", "torch", "jconv:rows", "stock", "torch", "stock", "torch",
+        "jconv:rows",
+    ]  # fmt: skip
+    assert rows["jconv"].to_stock.median == 0.5
+    assert rows["jconv"].to_torch.median == 0.25
+    assert rows["jconv:rows"].to_stock.median == 0.5
+    assert rows["jconv:rows"].to_torch.median == 0.25
+    assert rows["stock"].seconds.median == 2.0
+
+
+@pytest.mark.parametrize(("rounds", "done"), [(2, 2), (7, 35)])
+def test_more_rounds_where_a_ratio_is_not_known(rounds, done):
+    """But not for somebody who asked for few."""
+    noisy = Clock("stock", itertools.cycle([1.0, 2.0]), [])
+    entries = {
+        "jconv": contest.Entry("a", Clock("jconv", itertools.repeat(1.0), [])),
+        "stock": contest.Entry("b", noisy),
+    }
+    found = contest.race(
+        "a", "dense", "fwd", entries, SESSION, rounds=rounds, operand_bytes=1, load=None
+    )
+    assert {row.rounds for row in found} == {done}
 
 
 def test_temporary_memory_is_the_programs():
