@@ -10,7 +10,7 @@ with=(--with "setuptools>=77" --with onednn-devel-cpu-gomp==2023.2.0)
 CXXFLAGS="-fsanitize=address -fno-omit-frame-pointer" LDFLAGS=-fsanitize=address \
   uv run "${with[@]}" python setup.py -q build_ext --force --build-lib "$out" --build-temp "$out/temp"
 mkdir -p "$out/jconv_kernels/onednn"
-cp kernels/__init__.py "$out/jconv_kernels/"
+cp kernels/*.py "$out/jconv_kernels/"
 cp kernels/onednn/*.py "$out/jconv_kernels/onednn/"
 
 # Leaks are not looked for: Python and XLA keep what they have until the process ends.

@@ -57,7 +57,7 @@ CASES = {
 ON_DEMAND = (
     "depthwise", "depthwise many_rows", "rows", "rows input_dilation", "rows pointwise",
     "rows one_axis", "rows three_axes", "phases", "phases stride", "planes stride",
-    "pointwise", "pointwise one_axis",
+    "pointwise",
 )  # fmt: skip
 each_case = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in ON_DEMAND else n for n in CASES]

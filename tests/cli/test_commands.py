@@ -50,6 +50,12 @@ def test_says_that_the_weights_are_not_the_last(run_dir, capsys, tmp_path):
     assert re.search(r"newest weights are of step \d+ of 1000", capsys.readouterr().err)
 
 
+def test_the_package_is_the_command_line():
+    command = [sys.executable, "-m", "jconv", "--version"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert found.stdout.startswith("jconv ")
+
+
 @pytest.mark.slow
 def test_training_goes_on_when_nobody_reads(tmp_path):
     command = [sys.executable, "-m", "jconv.cli", "train", "--run-dir", str(tmp_path / "run")]

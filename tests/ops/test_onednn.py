@@ -109,10 +109,22 @@ def test_refused_by_name_with_the_reason():
 
 @needs_onednn
 @pytest.mark.parametrize(
-    ("examples", "channels", "name"), [(32, 256, "pointwise"), (32, 64, "onednn")]
+    ("x", "features", "stride", "name"),
+    [
+        ((32, 56, 56, 64), 256, 1, "pointwise"),
+        ((32, 56, 56, 64), 255, 1, "onednn"),
+        ((1, 100, 100, 48), 192, 1, "pointwise"),
+        ((1, 100, 99, 48), 192, 1, "onednn"),
+        ((1, 100, 100, 47), 192, 1, "onednn"),
+        ((1, 200, 200, 48), 192, 2, "onednn"),
+    ],
 )
-def test_long_products_are_left_to_xla(examples, channels, name):
-    x = jax.ShapeDtypeStruct((examples, 56, 56, 64), "float32")
-    w = jax.ShapeDtypeStruct((1, 1, 64, channels), "float32")
-    choices = jconv.explain_choice(jax.grad(lambda w, x: jconv.conv(x, w).sum()), w, x)
+def test_long_products_are_left_to_xla(x, features, stride, name):
+    """From 10,000 pixels on, from 48 channels or more to four times as many, without a stride."""
+    w = jax.ShapeDtypeStruct((1, 1, x[-1], features), "float32")
+    choices = jconv.explain_choice(
+        jax.grad(lambda w, x: jconv.conv(x, w, stride=stride).sum()),
+        w,
+        jax.ShapeDtypeStruct(x, "float32"),
+    )
     assert {c.op: c.implementation for c in choices}["conv_filter_grad"] == name
