@@ -26,17 +26,26 @@ def standardize_tangent(
     epsilon: float,
     centre: bool,
     bounds: tuple[float, float] | None,
+    **split: Any,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(dz, dmean, dvariance): with a scale of 1 the gradient's map of dz is that of dx to dy.
 
     Args:
       standardize_grad: a kernel's, with the signature of a body in `jconv.ops.standardize`.
+      split: `across`, where the kernel computes a part of the call: the axes of a mesh that the
+        examples are spread over.
     """
     one, none = jnp.ones((1,) * x.ndim, np.float32), jnp.zeros_like(mean)
     dy, _, _ = standardize_grad(
         dx, none, none, x, one, 0 * one, mean, variance, axes=axes, epsilon=epsilon, centre=centre,
-        bounds=None,
+        bounds=None, **split,
     )  # fmt: skip
+    over = split.get("across", ()) if 0 in axes else ()
+
+    def mean_of(t):
+        found = jnp.mean(t, axes, keepdims=True)
+        return lax.pmean(found, over) if over else found
+
     centred, t = x.astype(np.float32) - mean, dx.astype(np.float32)
     y = centred * lax.rsqrt(variance + np.float32(epsilon))
     dz = scale * dy.astype(np.float32) + y * dscale + dbias
@@ -45,6 +54,6 @@ def standardize_tangent(
         dz = jnp.where((bounds[0] < z) & (np.isinf(bounds[1]) | (z < bounds[1])), dz, 0)
     return (
         dz.astype(x.dtype),
-        jnp.mean(t, axes, keepdims=True) if centre else none,
-        2 * jnp.mean(centred * t, axes, keepdims=True),
+        mean_of(t) if centre else none,
+        2 * mean_of(centred * t),
     )

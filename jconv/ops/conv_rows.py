@@ -67,14 +67,20 @@ def _outside(row, call_of, slower):
 
 
 def _kernel(direction):
-    """A kernel of Triton's for depthwise convolutions."""
+    """Triton's kernels: of one group channels and features fall into parts each by itself, of a
+    depthwise convolution together, of other groups not.
+    """
 
-    def parts(image, *_, **static):
-        between = (None,) * (image.ndim - 2)
-        image, taps = ("n", *between, "c"), (*between, None, "c")
+    def parts(first, second, *, window, **static):
+        between = (None,) * (first.ndim - 2)
+        depthwise = 1 < window.groups == first.shape[-1] == second.shape[-1]
+        c, k = ("c", "k") if window.groups == 1 else ("c" if depthwise else None,) * 2
+        image, result = ("n", *between, c), ("n", *between, k)
+        taps = (*between, None if depthwise else c, k)
         if direction == "filter_grad":
-            return Parts((image, image), (taps,))
-        return Parts((image, taps), (image,))
+            return Parts((image, result), (taps,))
+        image, result = (image, result) if direction == "forward" else (result, image)
+        return Parts((image, taps), (result,))
 
     return triton(f"conv_{direction}", parts)
 

@@ -169,17 +169,28 @@ def _fold(operation, size, args, mapped, *, axes, **static):
 
 
 def _parts(of, operands, results):
-    """Along which axes a call by rows falls into parts: the first, if it is not normalised.
+    """Along which axes a call falls into parts: the first, over which a kernel adds up what is
+    normalised along it, and the last that is not normalised and has a scale of its own.
 
     Args:
-      of: which operand is x.
+      of: which operand is x; the scale follows.
       operands, results: "x", "row" (the statistics) or "scale" each.
     """
 
     def parts(*avals, axes, **static):
-        x = avals[of]
-        row = ("n" if 0 not in axes else None, *[None] * (x.ndim - 1))
-        axes_of = {"x": row, "row": row, "scale": (None,) * x.ndim}
+        x, scale = avals[of : of + 2]
+        own = [n == scale.shape[axis] for axis, n in enumerate(x.shape)]
+        names: list[str | None] = [None] * x.ndim
+        last = max((axis for axis in range(1, x.ndim) if axis not in axes), default=0)
+        if last and own[last]:
+            names[last] = "c"
+        if 0 not in axes or not own[0]:  # numbers of one scale each aren't added up over examples
+            names[0] = "n"
+        axes_of = {
+            "x": tuple(names),
+            "row": tuple(None if axis in axes else name for axis, name in enumerate(names)),
+            "scale": tuple(name if own[axis] else None for axis, name in enumerate(names)),
+        }
         return Parts(*(tuple(axes_of[kind] for kind in side) for side in (operands, results)))
 
     return parts

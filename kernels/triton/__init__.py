@@ -26,9 +26,9 @@ _MODULES = {
     "conv_forward": "conv",
     "conv_input_grad": "conv",
     "conv_filter_grad": "conv",
-    "standardize": "layer_norm",
-    "standardize_grad": "layer_norm",
-    "standardize_tangent": "layer_norm",
+    "standardize": "norms",
+    "standardize_grad": "norms",
+    "standardize_tangent": "norms",
     "window_sum": "avg_pooling",
     "window_spread": "avg_pooling",
 }

@@ -15,7 +15,7 @@ import triton.language as tl
 
 from .geometry import constants, holding, inputs, outputs, three, unsupported, unsupported_window
 from .launch import launch
-from .tiles import at, pixel_of, rows, tile, window_of
+from .tiles import at, read_tap, rows, tile, window_of
 
 DTYPES = ("float32", "bfloat16", "float16")
 MOST_TAPS = 64
@@ -103,14 +103,14 @@ def _sum(
     n, z, p = row // (P * Z), row // P % Z, row % P
     y = tl.zeros((BLOCK_W, BLOCK_C), tl.float32)
     for t in tl.static_range(T):
-        d, in_d = pixel_of(z, t, STRIDE_D, PAD_D, DILATION_D, D)
         for r in tl.static_range(R):
-            h, in_h = pixel_of(p, r, STRIDE_H, PAD_H, DILATION_H, H)
             for s in tl.static_range(S):
-                w, in_w = pixel_of(q, s, STRIDE_W, PAD_W, DILATION_W, W)
-                held = (in_d & in_h & in_w)[:, None] & (c < C)[None, :]
-                x_at = (((n * D + d) * H + h) * W + w)[:, None] * C + c[None, :]
-                y += tl.load(x_ptr + x_at, mask=held, other=0.0).to(tl.float32)
+                x, _ = read_tap(
+                    x_ptr, n, z, p, q, c, (c < C)[None, :], t, r, s, D, H, W, C,
+                    STRIDE_D, STRIDE_H, STRIDE_W, PAD_D, PAD_H, PAD_W,
+                    DILATION_D, DILATION_H, DILATION_W,
+                )
+                y += x.to(tl.float32)
     if COUNTED:
         count = _held(z, T, STRIDE_D, PAD_D, D, LO_D, HI_D)
         count = count * _held(p, R, STRIDE_H, PAD_H, H, LO_H, HI_H)

@@ -44,14 +44,14 @@ def holding(window: Any) -> dict[str, int]:
     return dict(zip(names, three(most, 1), strict=True))
 
 
-def outputs(x: Any, window: Any, dtype: Any) -> jax.ShapeDtypeStruct:
-    """(N, *output, C) of an x (N, *input, C)."""
-    return jax.ShapeDtypeStruct((x.shape[0], *window.output, x.shape[-1]), dtype)
+def outputs(x: Any, window: Any, dtype: Any, features: int | None = None) -> jax.ShapeDtypeStruct:
+    """(N, *output, K) of an x (N, *input, C); as many features as channels if not said."""
+    return jax.ShapeDtypeStruct((x.shape[0], *window.output, features or x.shape[-1]), dtype)
 
 
-def inputs(dy: Any, window: Any, dtype: Any) -> jax.ShapeDtypeStruct:
-    """(N, *input, C) of a dy (N, *output, C)."""
-    return jax.ShapeDtypeStruct((dy.shape[0], *window.input, dy.shape[-1]), dtype)
+def inputs(dy: Any, window: Any, dtype: Any, channels: int | None = None) -> jax.ShapeDtypeStruct:
+    """(N, *input, C) of a dy (N, *output, K); as many channels as features if not said."""
+    return jax.ShapeDtypeStruct((dy.shape[0], *window.input, channels or dy.shape[-1]), dtype)
 
 
 def unsupported(*arrays: Any, dtypes: Sequence[str]) -> str | None:

@@ -16,7 +16,6 @@ Memory bounds both: x is read once and z written, x and dz read once and dx writ
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from typing import Any
 
@@ -24,42 +23,38 @@ import jax
 import jax.numpy as jnp
 import triton
 import triton.language as tl
-from jax import lax
 
-from .. import tangent  # noqa: TID252, the package is imported as jconv_kernels
-from .geometry import unsupported
 from .launch import launch
+from .pixels import held_between, hold, passed
 from .tiles import blocks, power_of_two
 
-DTYPES = ("float32", "bfloat16", "float16")
 MOST_COLUMNS = 2**14  # of a row: in registers, over as many warps as there may be
 ELEMENTS = 2048  # of the rows of one block
 PROGRAMS = 528  # that a gradient's rows are spread over: four for each of 132 multiprocessors
 
 
-def standardize(
+def forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array, *, axes: tuple[int, ...], epsilon: float,
-    centre: bool, bounds: Any, across: Any = (),
+    centre: bool, bounds: Any,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """(z, mean, variance) of x over its last axes, which the statistics keep with size 1."""
+    """(z, mean, variance) of x over its last axes: M C, M 1 and M 1."""
     cut: Any = Cut.of(x, scale, axes)
-    kept = jax.ShapeDtypeStruct((cut.m, 1), jnp.float32)
+    row = jax.ShapeDtypeStruct((cut.m, 1), jnp.float32)
     z, mean, variance = launch(
         _forward, (blocks(cut.m, cut.block_m),),
         [x.reshape(cut.m, cut.c), cut.lines(scale), cut.lines(bias)],
-        [jax.ShapeDtypeStruct((cut.m, cut.c), x.dtype), kept, kept],
-        **cut.constants(), **_static(epsilon, centre, bounds),
+        [jax.ShapeDtypeStruct((cut.m, cut.c), x.dtype), row, row],
+        **cut.constants(), **held_between(epsilon, centre, bounds),
     )  # fmt: skip
-    statistics = _kept(x, axes)
-    return z.reshape(x.shape), mean.reshape(statistics), variance.reshape(statistics)
+    return z, mean, variance
 
 
-def standardize_grad(
+def backward(
     dz: jax.Array, dmean: jax.Array, dvariance: jax.Array, x: jax.Array, scale: jax.Array,
     bias: jax.Array, mean: jax.Array, variance: jax.Array, *, axes: tuple[int, ...],
-    epsilon: float, centre: bool, bounds: Any, across: Any = (),
+    epsilon: float, centre: bool, bounds: Any,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """(dx, dscale, dbias): the transpose of the tangent map at x, scale, bias."""
+    """(dx, dscale, dbias): M C, and the others as the scale is."""
     cut: Any = Cut.of(x, scale, axes)
     together = blocks(blocks(cut.group, cut.block_m), max(PROGRAMS // cut.groups, 1))
     programs = blocks(cut.group, cut.block_m * together)
@@ -70,40 +65,15 @@ def standardize_grad(
         [dz.reshape(cut.m, cut.c), x.reshape(cut.m, cut.c), *rows, cut.lines(scale),
          cut.lines(bias)],
         [jax.ShapeDtypeStruct((cut.m, cut.c), x.dtype), sums, sums],
-        **cut.constants(), **_static(epsilon, centre, bounds), TOGETHER=together,
+        **cut.constants(), **held_between(epsilon, centre, bounds), TOGETHER=together,
         PROGRAMS=programs,
     )  # fmt: skip
     dscale, dbias = (cut.as_scale(jnp.sum(partial, 1), scale) for partial in (dscale, dbias))
-    if across:
-        dscale, dbias = lax.psum((dscale, dbias), across)
-    return dx.reshape(x.shape), dscale, dbias
+    return dx, dscale, dbias
 
 
-standardize_tangent = functools.partial(tangent.standardize_tangent, standardize_grad)
-
-
-def standardize_unsupported(
-    x: Any, scale: Any, bias: Any, *, axes: tuple[int, ...], epsilon: float, centre: bool,
-    bounds: Any,
-) -> str | None:  # fmt: skip
-    """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(x, scale, axes)
-
-
-def standardize_grad_unsupported(
-    dz: Any, dmean: Any, dvariance: Any, x: Any, scale: Any, bias: Any, mean: Any, variance: Any, *,
-    axes: tuple[int, ...], epsilon: float, centre: bool, bounds: Any,
-) -> str | None:  # fmt: skip
-    """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(x, scale, axes)
-
-
-standardize_tangent_unsupported = standardize_grad_unsupported
-
-
-def _unsupported(x, scale, axes):
-    if reason := unsupported(x, dtypes=DTYPES):
-        return reason
+def refused(x: Any, scale: Any, axes: tuple[int, ...]) -> str | None:
+    """Why no kernel here takes rows like these, or None."""
     first = x.ndim - len(axes)
     if axes != tuple(range(first, x.ndim)):
         return f"only for the last axes, got axes {axes}"
@@ -170,16 +140,6 @@ class Cut:
         return (jnp.sum(lines, 1) if self.one else lines).reshape(scale.shape)
 
 
-def _kept(x, axes):
-    return tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
-
-
-def _static(epsilon, centre, bounds):
-    low, high = (-math.inf, math.inf) if bounds is None else bounds
-    return {"EPSILON": float(epsilon), "CENTRE": bool(centre), "HELD": bounds is not None,
-            "LOW": float(low), "HIGH": float(high)}  # fmt: skip
-
-
 # fmt: off
 @triton.jit
 def _forward(
@@ -209,7 +169,7 @@ def _forward(
         bias = tl.load(bias_ptr + line, mask=inside, other=0.0)
     z = centred * (scale / tl.sqrt(variance + EPSILON)[:, None]) + bias
     if HELD:
-        z = tl.where(z < LOW, LOW, tl.where(z > HIGH, HIGH, z))
+        z = hold(z, LOW, HIGH)
     tl.store(z_ptr + at, z.to(z_ptr.dtype.element_ty), mask=inside)
     tl.store(mean_ptr + m, mean, mask=m < M)
     tl.store(variance_ptr + m, variance, mask=m < M)
@@ -241,11 +201,7 @@ def _grad(
         centred = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32) - mean
         y = tl.where(inside, centred * rstd, 0.0)
         if HELD:
-            z = y * scale + bias
-            passes = z > LOW
-            if float("inf") != HIGH:  # an infinite z passes a ReLU
-                passes = passes & (z < HIGH)
-            t = tl.where(passes, t, 0.0)
+            t = passed(t, y * scale + bias, LOW, HIGH)
         weighted = scale * t
         dx = rstd * (weighted - y * (tl.sum(weighted * y, 1) / C)[:, None])
         dx += y * (2 * dvariance / (rstd * C))

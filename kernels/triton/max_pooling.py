@@ -21,7 +21,7 @@ import triton.language as tl
 
 from .geometry import constants, holding, inputs, outputs, unsupported, unsupported_window
 from .launch import launch
-from .tiles import at, pixel_of, rows, tile, window_of
+from .tiles import at, pixel_of, read_tap, rows, tile, window_of
 
 DTYPES = ("float32", "bfloat16", "float16")
 MOST_TAPS = 64
@@ -107,14 +107,14 @@ def _winner(
     best = tl.full((BLOCK_W, BLOCK_C), float("-inf"), tl.float32)
     tap = tl.full((BLOCK_W, BLOCK_C), NONE, tl.int32)
     for t in tl.static_range(T):
-        d, in_d = pixel_of(z, t, STRIDE_D, PAD_D, DILATION_D, D)
         for r in tl.static_range(R):
-            h, in_h = pixel_of(p, r, STRIDE_H, PAD_H, DILATION_H, H)
             for s in tl.static_range(S):
-                w, in_w = pixel_of(q, s, STRIDE_W, PAD_W, DILATION_W, W)
-                held = (in_d & in_h & in_w)[:, None] & (c < C)[None, :]
-                x_at = (((n * D + d) * H + h) * W + w)[:, None] * C + c[None, :]
-                x = tl.load(x_ptr + x_at, mask=held, other=0.0).to(tl.float32)
+                x, held = read_tap(
+                    x_ptr, n, z, p, q, c, (c < C)[None, :], t, r, s, D, H, W, C,
+                    STRIDE_D, STRIDE_H, STRIDE_W, PAD_D, PAD_H, PAD_W,
+                    DILATION_D, DILATION_H, DILATION_W,
+                )
+                x = x.to(tl.float32)
                 beats = held & ((tap == NONE) | (x > best) | ((x != x) & (best == best)))
                 best = tl.where(beats, x, best)
                 tap = tl.where(beats, (t * R + r) * S + s, tap)

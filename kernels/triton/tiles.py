@@ -77,3 +77,22 @@ def window_of(
     tap = offset // DILATION
     held = (from_first >= 0) & (window >= 0) & (window < OUTPUTS)
     return window, tap, held & (offset % DILATION == 0) & (tap < TAPS)
+
+
+@triton.jit
+def read_tap(
+    x_ptr, n, z, p, q, c, there, t, r, s,
+    D: tl.constexpr, H: tl.constexpr, W: tl.constexpr, C: tl.constexpr,
+    STRIDE_D: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
+    PAD_D: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
+    DILATION_D: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr,
+):  # fmt: skip
+    """What windows (q) in a row (n, z, p), or each with its own, read of channels (c) by one tap: 0
+    outside of the image, and where windows and channels are not `there`; and what lies inside.
+    """
+    d, in_d = pixel_of(z, t, STRIDE_D, PAD_D, DILATION_D, D)
+    h, in_h = pixel_of(p, r, STRIDE_H, PAD_H, DILATION_H, H)
+    w, in_w = pixel_of(q, s, STRIDE_W, PAD_W, DILATION_W, W)
+    held = (in_d & in_h & in_w)[:, None] & there
+    x_at = (((n * D + d) * H + h) * W + w)[:, None] * C + c[None, :]
+    return tl.load(x_ptr + x_at, mask=held, other=0.0), held

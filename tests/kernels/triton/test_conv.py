@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -84,7 +85,11 @@ def test_second_derivatives(key):
 @pytest.mark.parametrize(
     ("case", "dtypes", "message"),
     [
-        (Case(), ("float32", "float32"), "only for one channel into and one out of each group"),
+        (
+            dataclasses.replace(CASES["plain"], input_dilation=2),
+            ("float32", "float32"),
+            r"only input_dilation 1, got \(2, 2\)",
+        ),
         (CASES["plain"], ("int32", "int32"), "only float32, bfloat16, float16, got int32"),
     ],
 )
