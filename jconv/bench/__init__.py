@@ -18,6 +18,8 @@ from jconv.bench.contest import TORCH_OPS as TORCH_OPS
 from jconv.bench.contest import Entry as Entry
 from jconv.bench.contest import measure as measure
 from jconv.bench.contest import race as race
+from jconv.bench.everywhere import DENSE as DENSE
+from jconv.bench.everywhere import everywhere as everywhere
 from jconv.bench.machine import Session as Session
 from jconv.bench.machine import cores as cores
 from jconv.bench.machine import session as session

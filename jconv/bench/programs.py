@@ -200,7 +200,7 @@ def _stock_norm(case):
     channels = case.x[-1]
 
     def norm(x, scale, bias):
-        options: dict[str, Any] = {"epsilon": EPSILON, "rngs": nnx.Rngs(0)}
+        options: dict[str, Any] = {"epsilon": EPSILON, "dtype": x.dtype, "rngs": nnx.Rngs(0)}
         if case.op == "batch_norm":
             layer = nnx.BatchNorm(channels, use_running_average=False, **options)
         elif case.op == "layer_norm":

@@ -42,6 +42,9 @@ class Row:
       load: processes that wanted to run in the minute before (Unix's load average); None where the
         system doesn't say.
       session: the machine and its settings.
+      bytes_per_second: of a call, by the fewest bytes that it can move; None where not counted.
+      flops_per_second: of a call, by the fewest products and sums; None where not counted.
+      of_ceiling: the larger of the two as a fraction of what this machine was measured to do.
     """
 
     case: str
@@ -60,6 +63,9 @@ class Row:
     failure: str | None
     load: float | None
     session: Session
+    bytes_per_second: float | None = None
+    flops_per_second: float | None = None
+    of_ceiling: float | None = None
 
     def to_json(self) -> str:
         """One line."""

@@ -149,14 +149,15 @@ def _out_shape(jax_triton, kernel, grid, operands, results, constants, **options
 def _out_type(jax_triton, kernel, grid, operands, results, constants, **options):
     return jax_triton.triton_call(
         *operands, kernel=kernel, grid=grid, out_type=results, name=_name(kernel),
-        compute_capability=capability(), backend_options={"ptx_version": PTX_VERSION},
+        compute_capability=capability(),
+        backend_options={"ptx_version": PTX_VERSION, "enable_fp_fusion": True},
         **options, **constants,
     )  # fmt: skip
 
 
 def _name(kernel: Any) -> str:
-    """What profiles and compiled programs show."""
-    return f"jconv_{kernel.__name__}"
+    """What profiles and compiled programs show: "jconv_max_pooling_put"."""
+    return f"jconv_{kernel.__module__.rpartition('.')[2]}{kernel.__name__}"
 
 
 def _jax_triton() -> Any:
