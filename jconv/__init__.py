@@ -7,6 +7,7 @@ from importlib.metadata import version as _version
 
 from jconv import lax as lax
 from jconv import losses as losses
+from jconv import receptive_field as receptive_field
 from jconv.allocator import keep_freed_memory as keep_freed_memory
 from jconv.core import Choice as Choice
 from jconv.core import explain_choice as explain_choice
@@ -25,6 +26,7 @@ from jconv.ops import conv_matrix as conv_matrix
 from jconv.ops import conv_norm_bound as conv_norm_bound
 from jconv.ops import conv_singular_values as conv_singular_values
 from jconv.ops import conv_transpose as conv_transpose
+from jconv.ops import dcls_conv as dcls_conv
 from jconv.ops import deform_conv as deform_conv
 from jconv.ops import depth_to_space as depth_to_space
 from jconv.ops import depthwise_conv as depthwise_conv
@@ -60,6 +62,7 @@ from jconv.ops import roi_pool as roi_pool
 from jconv.ops import separable_conv as separable_conv
 from jconv.ops import space_to_depth as space_to_depth
 from jconv.ops import spectral_norm as spectral_norm
+from jconv.ops import spectral_pool as spectral_pool
 from jconv.ops import stochastic_depth as stochastic_depth
 from jconv.ops import stochastic_pool as stochastic_pool
 from jconv.ops import tlu as tlu

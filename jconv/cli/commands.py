@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -20,7 +20,8 @@ from tyro.conf import Positional
 import jconv
 from jconv import models, runs
 from jconv.cli.bench import Bench
-from jconv.summary import summarize
+from jconv.receptive_field import table
+from jconv.summary import receptive_fields, summarize
 from jconv.training import DamagedCheckpoint, Interrupted, NonFiniteLoss
 
 MENDABLE = (ValueError, OSError, NonFiniteLoss, DamagedCheckpoint, ImportError)
@@ -111,11 +112,27 @@ class Summarize:
 
     def run(self) -> None:
         """Prints the table."""
-        shape = _input_shape(self.input)
-        make = functools.partial(models.make, classes=self.classes, input_shape=shape)
-        model = nnx.eval_shape(lambda: make(self.model, rngs=nnx.Rngs(0)))
-        model.eval()
-        say(str(summarize(model, jax.ShapeDtypeStruct((1, *shape), "float32"), depth=self.depth)))
+        model, x = _abstract("summary", self.model, self.input, self.classes)
+        say(str(summarize(model, x, depth=self.depth)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """Print what the pixels of a model's endpoints see of the image, in pixels of the image.
+
+    Size is from the first to the last pixel, padding how far pixel 0 reaches beyond the image,
+    centre the middle of what it sees; stride is from one pixel to the next.
+    """
+
+    model: Positional[str]
+    """A name such as resnet50; an unknown one lists them all."""
+    input: str = "224,224,3"
+    """H,W,C of one image: pixels, pixels, channels."""
+
+    def run(self) -> None:
+        """Prints the table."""
+        model, x = _abstract("receptive-field", self.model, self.input, classes=10)
+        say(table(receptive_fields(model, x)))
 
 
 Command = (
@@ -123,6 +140,7 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Summarize, tyro.conf.subcommand("summary")]
+    | Annotated[Fields, tyro.conf.subcommand("receptive-field")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
@@ -166,11 +184,20 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _input_shape(text: str) -> tuple[int, int, int]:
+def _abstract(command: str, name: str, text: str, classes: int) -> tuple[Any, Any]:
+    """A model without weights, as it predicts, and one image: nothing is computed with them."""
+    shape = _input_shape(command, text)
+    make = functools.partial(models.make, classes=classes, input_shape=shape)
+    model = nnx.eval_shape(lambda: make(name, rngs=nnx.Rngs(0)))
+    model.eval()
+    return model, jax.ShapeDtypeStruct((1, *shape), "float32")
+
+
+def _input_shape(command: str, text: str) -> tuple[int, int, int]:
     parts = text.replace("x", ",").split(",")
     if len(parts) != 3 or not all(re.fullmatch(r"\s*0*[1-9][0-9]{0,6}\s*", p) for p in parts):
         raise ValueError(
-            "summary: input must be H,W,C, three positive whole numbers such as 32,32,3; got "
+            f"{command}: input must be H,W,C, three positive whole numbers such as 32,32,3; got "
             f"{text[:100]!r}"
         )
     height, width, channels = map(int, parts)

@@ -33,11 +33,14 @@ from jconv.nn.blur_pool import BlurPool as BlurPool
 from jconv.nn.conv import Conv as Conv
 from jconv.nn.conv import ConvTranspose as ConvTranspose
 from jconv.nn.conv_local import ConvLocal as ConvLocal
+from jconv.nn.diff_stride import DiffStride as DiffStride
+from jconv.nn.diff_stride import SpectralPool as SpectralPool
 from jconv.nn.dropout import AlphaDropout as AlphaDropout
 from jconv.nn.dropout import ChannelDropout as ChannelDropout
 from jconv.nn.dropout import DropBlock as DropBlock
 from jconv.nn.dropout import GaussianDropout as GaussianDropout
 from jconv.nn.dropout import StochasticDepth as StochasticDepth
+from jconv.nn.flex_conv import FlexConv as FlexConv
 from jconv.nn.layer_norms import GroupNorm as GroupNorm
 from jconv.nn.layer_norms import InstanceNorm as InstanceNorm
 from jconv.nn.layer_norms import LayerNorm as LayerNorm
@@ -67,6 +70,8 @@ from jconv.nn.sampling import PixelUnshuffle as PixelUnshuffle
 from jconv.nn.sampling import Resize as Resize
 from jconv.nn.separable_conv import DepthwiseConv as DepthwiseConv
 from jconv.nn.separable_conv import SeparableConv as SeparableConv
+from jconv.nn.spaced_conv import DCLSConv as DCLSConv
+from jconv.nn.spaced_conv import LearnableDilationConv as LearnableDilationConv
 from jconv.nn.squeeze_excitation import SqueezeExcitation as SqueezeExcitation
 from jconv.nn.weight_norms import SpectralNorm as SpectralNorm
 from jconv.nn.weight_norms import WeightNorm as WeightNorm

@@ -13,6 +13,7 @@ from jconv.ops.conv_local import conv_local as conv_local
 from jconv.ops.conv_matrix import conv_matrix as conv_matrix
 from jconv.ops.conv_spectrum import conv_norm_bound as conv_norm_bound
 from jconv.ops.conv_spectrum import conv_singular_values as conv_singular_values
+from jconv.ops.dcls_conv import dcls_conv as dcls_conv
 from jconv.ops.deform_conv import deform_conv as deform_conv
 from jconv.ops.drop_block import drop_block as drop_block
 from jconv.ops.dropout import alpha_dropout as alpha_dropout
@@ -52,6 +53,8 @@ from jconv.ops.roi_align import roi_align as roi_align
 from jconv.ops.roi_pool import roi_pool as roi_pool
 from jconv.ops.separable_conv import depthwise_conv as depthwise_conv
 from jconv.ops.separable_conv import separable_conv as separable_conv
+from jconv.ops.spectral_pool import spectral_pool as spectral_pool
+from jconv.ops.spectral_pool import spectral_size as spectral_size
 from jconv.ops.unfold import fold as fold
 from jconv.ops.unfold import unfold as unfold
 from jconv.ops.unpool import max_unpool as max_unpool

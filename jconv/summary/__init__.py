@@ -1,6 +1,7 @@
 """What each layer of a network returns, holds and costs, from shapes alone."""
 
 from jconv.summary.multiply_adds import multiply_adds as multiply_adds
+from jconv.summary.receptive_fields import receptive_fields as receptive_fields
 from jconv.summary.table import Row as Row
 from jconv.summary.table import Summary as Summary
 from jconv.summary.table import summarize as summarize

@@ -15,12 +15,20 @@ from jconv.visualize.filters import filter_grid
 from jconv.visualize.image_grid import displayable, enlarge, image_grid
 from jconv.visualize.line_chart import line_chart
 from jconv.visualize.png import data_uri, encode_png
+from jconv.visualize.receptive_field import (
+    field_heat_map,
+    field_heat_maps,
+    field_on_image,
+    field_overlay,
+    growth_chart,
+)
 from jconv.visualize.report import Report, WrongImage, render_report, write_report
 
 __all__ = [
     "image_grid", "displayable", "enlarge", "colorize", "encode_png", "data_uri",
     "filter_grid", "feature_map_grid", "feature_maps",
     "learning_curves", "metric_series", "line_chart",
+    "field_heat_map", "field_heat_maps", "field_on_image", "field_overlay", "growth_chart",
     "Confusion", "confusion_matrix", "confusion_svg", "most_confused", "precision", "recall",
     "Report", "WrongImage", "render_report", "write_report",
 ]  # fmt: skip

@@ -73,6 +73,13 @@ def test_summary(capsys):
     assert "multiply-adds" in out
 
 
+def test_receptive_field(capsys):
+    assert run(["receptive-field", "resnet20", "--input", "32,32,3"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"endpoint +size +stride +padding +centre\n", out)
+    assert re.search(r"layer3 +81 +4 +40 +0\n", out)
+
+
 def test_version_needs_no_extra(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["jconv", "--version"])
     monkeypatch.setitem(sys.modules, "jconv.cli.commands", None)
@@ -93,6 +100,8 @@ def test_version_needs_no_extra(capsys, monkeypatch):
         (["train", "--resume", "{tmp}", "--epochs", "3"], "keeps its own options.*got epochs"),
         (["train", "--resume", ""], r"\.: no run is kept here"),
         (["summary", "lenet5", "--input", "²,3,3"], "input must be H,W,C"),
+        (["receptive-field", "resnet20", "--input", "3"], "receptive-field: input must be H,W,C"),
+        (["receptive-field", "resnet2"], "did you mean"),
         (["summary", "lenet5", "--classes", "-1"], "classes a number, all at least 1"),
         (["train", "--run-dir", "/dev/null/run"], "Not a directory"),
         (["summary", "lenet5", "--input", "28x28"], "input must be H,W,C"),

@@ -65,6 +65,10 @@ WORK = {
         (2**10, 2**10, 2**10, 2),
         (1, 1, 1, 1),
     ),
+    "dcls_conv": case(
+        lambda x, w: jconv.dcls_conv(x, w, jnp.zeros((1, 1, 1, 2)), window=3), IMAGE, (1, 1, 1)
+    ),
+    "spectral_pool": case(lambda x: jconv.spectral_pool(x, size=4), IMAGE),
     "mse": case(losses.mse, IMAGE, IMAGE),
     "softmax_cross_entropy": case(losses.softmax_cross_entropy, (MOST, 2), ((MOST,), jnp.int32)),
     "pad": case(lambda x: jconv.pad(x, 1), IMAGE),

@@ -93,6 +93,13 @@ CASES = {
         lambda x, w: jconv.deform_conv(x, jnp.zeros((*x.shape[:3], 2)), w, padding=0),
         (image, pointwise), 6, "H",
     ),
+    "dcls_conv": (
+        lambda x, w: jconv.dcls_conv(x, w, jnp.zeros((1, 1, 1, 2)), window=1),
+        (image, lambda n, h, c: (1, c, 1)), 6, "",
+    ),
+    "spectral_pool": (
+        lambda x: jconv.spectral_pool(x, size=x.shape[1:3]), (image,), 2, "H",
+    ),
     "pad": (lambda x: jconv.pad(x, 0), (image,), 2, ""),
     "blur_pool": (lambda x: jconv.blur_pool(x, 1, stride=1), (image,), 2, "H"),
     "unfold": (functools.partial(jconv.unfold, window=1), (image,), 2, ""),

@@ -26,6 +26,7 @@ from tests import often
 from tests.ops import (
     activations_losses_operations,
     conv_variant_operations,
+    field_operations,
     lax_operations,
     norm_operations,
     operations,
@@ -48,6 +49,7 @@ FAMILIES = {name: operations.OPS[name] for name in VARIANTS} | {
     for family in (
         activations_losses_operations,
         conv_variant_operations,
+        field_operations,
         lax_operations,
         norm_operations,
         pool_operations,
@@ -97,7 +99,7 @@ SELDOM = {
     "sigmoid_focal", "resize_cubic", "partial_conv", "softmax_cross_entropy", "layer_norm_masked",
     "instance_norm", "separable_conv", "fft_conv", "gaussian_dropout", "conv_singular_values",
     "conv_local", "drop_block", "blur_pool", "alpha_dropout", "depthwise_conv", "channel_dropout",
-    "fractional_max_pool",
+    "fractional_max_pool", "dcls_conv",
 }  # fmt: skip
 
 

@@ -1,0 +1,45 @@
+"""Receptive fields as aligned text, one line for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jconv.receptive_field.field import ReceptiveField
+
+COLUMNS = ("size", "stride", "padding", "centre")
+
+
+def columns(fields: Mapping[str, ReceptiveField]) -> dict[str, list[str]]:
+    """The cells of a table by column: numbers along several axes are one where they agree."""
+    cells = {"endpoint": list(fields)}
+    for name in COLUMNS:
+        cells[name] = [_numbers(getattr(field, name)) for field in fields.values()]
+    if any(field.misaligned or field.unknown for field in fields.values()):
+        cells["remarks"] = [_remarks(field) for field in fields.values()]
+    return cells
+
+
+def table(fields: Mapping[str, ReceptiveField]) -> str:
+    """The fields as aligned text: size, stride, padding and centre in input pixels, and remarks."""
+    padded = []
+    for header, cells in columns(fields).items():
+        width = max(map(len, [header, *cells]))
+        justify = str.rjust if header in COLUMNS else str.ljust
+        padded.append([justify(cell, width) for cell in [header, *cells]])
+    lines = ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
+    rule = "─" * max(map(len, lines))
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _numbers(values: Sequence[Any]) -> str:
+    """One number, or 7 x 5 where the axes differ."""
+    texts = [str(value) for value in values]
+    return texts[0] if len(set(texts)) == 1 else " x ".join(texts)
+
+
+def _remarks(field):
+    found = [f"reads all by {', '.join(field.unknown)}"] if field.unknown else []
+    found += [f"misaligned: {field.misaligned[0]}"] if field.misaligned else []
+    found += [f"and {len(field.misaligned) - 1} more"] if len(field.misaligned) > 1 else []
+    return "; ".join(found)
