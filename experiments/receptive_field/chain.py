@@ -39,19 +39,21 @@ class Chain:
 
     def __call__(self, key: jax.Array, x: jax.Array) -> jax.Array:
         """x (N, size, size, channels) through layers with weights drawn from `key`."""
-        strides = self.strides or [1] * len(self.dilations)
+        n = len(self.dilations)
+        strides = self.strides or [1] * n
+        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(jnp.arange(n))
+        shape = (self.kernel, self.kernel, self.channels, self.channels)
+        scale = (self.gain / (self.kernel**2 * self.channels)) ** 0.5
+        # All at once: a generator for each layer is most of what is compiled.
+        ws = jax.vmap(lambda key: jax.random.normal(key, shape))(keys[:, 0]) * scale
         for i, (dilation, stride) in enumerate(zip(self.dilations, strides, strict=True)):
-            weight_key, drop_key = jax.random.split(jax.random.fold_in(key, i))
-            shape = (self.kernel, self.kernel, self.channels, self.channels)
-            scale = (self.gain / (self.kernel**2 * self.channels)) ** 0.5
-            w = jax.random.normal(weight_key, shape) * scale
             # As much on both sides, whatever the stride: a field is centred on its unit.
             padding = dilation * (self.kernel - 1) // 2
-            y = jconv.conv(x, w, stride=stride, dilation=dilation, padding=padding)
-            if self.activation is not None and i < len(self.dilations) - 1:
+            y = jconv.conv(x, ws[i], stride=stride, dilation=dilation, padding=padding)
+            if self.activation is not None and i < n - 1:
                 y = self.activation(y)
             if self.dropout:
-                y = jconv.dropout(drop_key, y, self.dropout)
+                y = jconv.dropout(keys[i, 1], y, self.dropout)
             x = x + y if self.residual else y
         return x
 

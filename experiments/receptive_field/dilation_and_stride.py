@@ -2,7 +2,10 @@
 
     python experiments/receptive_field/dilation_and_stride.py
 
-No claim yet: the script has not been run to its end.
+Claim: linear 3x3 layers, five, 8 channels (40 draws, 95 % bounds): plain 1.82 pixels (1.80 to
+1.85), theory 1.83, theoretical field 11; dilations 1 2 4 8 16 and strides of 2 both 15.18 (14.97 to
+15.38), theory 15.08, field 63. These two agree in all digits: with the same weights the unit in the
+middle is the same sum. In 39 s on 2 cores of an AMD EPYC beside other work, jax 0.12.0.1.
 
 Theory: sigma^2 = sum over layers of (dilation * pixels between two of the layer's inputs)^2
 (k^2 - 1) / 12. The theoretical field grows as fast: 1 + sum of dilation * pixels * (k - 1).

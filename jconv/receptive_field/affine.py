@@ -134,9 +134,12 @@ class Affine:
             near, far = any_row.argmax(1), reads.shape[1] - 1 - any_row[:, ::-1].argmax(1)
             moved = tabled(1, 0, near, far, [len(reads)], reads.shape[1])
             g = moved.dims[0][0] if moved.dims[0] else Factor(1, 0, 0)
-            steps = Factor(len(reads), f.lo * g.lo, f.hi * g.hi)
-            lo += min(f.lo * moved.lo, f.lo * moved.hi)
-            hi += max(f.hi * moved.lo, f.hi * moved.hi)
+            nearest, farthest = (g.lo, moved.lo), (g.hi, moved.hi)
+            # Where positions run backwards, the last one that is read comes first.
+            step_lo, at_lo = nearest if f.lo >= 0 else farthest
+            step_hi, at_hi = farthest if f.hi >= 0 else nearest
+            steps = Factor(len(reads), f.lo * step_lo, f.hi * step_hi)
+            lo, hi = lo + f.lo * at_lo, hi + f.hi * at_hi
             return interval(put(dep.dims, dim, [steps]), lo, hi, self.n).noted([dep])
         first, last = ends(dep, dim)
         first = np.where(reads, first, NOWHERE).min(1)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -42,8 +43,11 @@ def known(array: Any) -> Known | None:
     Weights are real numbers on a device. What is learned may be 0 now and something else tomorrow,
     so fields do not look at it.
     """
-    dtype, size = getattr(array, "dtype", np.asarray(array).dtype), np.size(array)
-    if isinstance(array, Tracer) or size > MOST or not _numeric(dtype):
+    if isinstance(array, Tracer):
+        return None
+    dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
+    size = np.size(array)
+    if size > MOST or not _numeric(dtype):
         return None
     if isinstance(array, jax.Array) and not _whole(dtype):
         return None
@@ -75,11 +79,13 @@ def fold(name: str, params: Mapping[str, Any], ins: Sequence[Known | None], out:
 
 
 def _numeric(dtype):
+    if jnp.issubdtype(dtype, jax.dtypes.extended):  # keys of random numbers
+        return False
     return _whole(dtype) or np.issubdtype(dtype, np.floating)
 
 
 def _whole(dtype):
-    return np.issubdtype(dtype, np.bool_) or np.issubdtype(dtype, np.integer)
+    return jnp.issubdtype(dtype, np.bool_) or jnp.issubdtype(dtype, np.integer)
 
 
 def _broadcast_in_dim(params, a):

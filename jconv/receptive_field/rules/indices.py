@@ -228,8 +228,16 @@ def scatter(domain: Any, call: Call) -> Any:
         dims.scatter_dims_to_operand_dims, dims.operand_batching_dims,
         dims.scatter_indices_batching_dims, call.params["mode"],
     )  # fmt: skip
-    over = call.name == "scatter"
+    over = call.name == "scatter" and not _reads_before(call.params["update_jaxpr"])
     return _written(domain, call, x, update, slices, [indices], over, "scatter")
+
+
+def _reads_before(combine) -> bool:
+    """Whether what is put there is made of what stood there, as by `x.at[i].apply`."""
+    if combine is None:
+        return False
+    before = combine.invars[0]
+    return before in combine.outvars or any(before in eqn.invars for eqn in combine.eqns)
 
 
 def dynamic_update_slice(domain: Any, call: Call) -> Any:
