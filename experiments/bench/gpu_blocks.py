@@ -4,6 +4,9 @@ A line of the file is one kernel on one layer: what each candidate takes, the fa
 which one the kernel chooses by itself. A table for a chip is made from it.
 """
 
+# Triton is optional.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import functools

@@ -1,5 +1,5 @@
 """Parts "ceilings" and "layers" of gpu.py: what the chip can do, and each kernel beside XLA and
-PyTorch on layers of ResNet-50, ConvNeXt-T, MobileNetV2 and U-Net, 256 images in bfloat16.
+PyTorch on layers of ResNets, ConvNeXt-T, MobileNetV2 and U-Nets, 256 images in bfloat16.
 
     pass   of a convolution    of the others
     fwd    x, w -> y           x, and scale and bias -> y
@@ -38,28 +38,39 @@ LAYERS: Mapping[str, Case] = {
     "avgpool2_112x64": SUITE["avgpool2"],
     "dw3_14x576": Case("conv", (0, 14, 14, 576), (3, 3, 1, 576), "MobileNetV2", 1, 1, 1, 576),
     "batchnorm_28x512": Case("batch_norm", (0, 28, 28, 512), origin="ResNet-50 layer2"),
+    "conv3_56x64": SUITE["c3_56x64"],
+    "conv3_14x256": SUITE["c3_14x256"],
+    "conv1_56_64_256": SUITE["c1_56_64_256"],
+    "conv3g32_28x256": SUITE["g32_28x256"],
+    "conv3s2_56x64": SUITE["c3s2_56x64"],
+    "conv1_14_1024_256": SUITE["c1_14_1024_256"],
+    "conv3_128x64": MORE["c3_128x64"],
+    "groupnorm_64x320": Case("group_norm", (0, 64, 64, 320), origin="a U-Net", groups=32),
+    "batchnorm_7x2048": Case("batch_norm", (0, 7, 7, 2048), origin="ResNet-50 layer4"),
+    "conv7s2_224x3": SUITE["stem7s2"],
 }
 IMAGES, DTYPE = 256, "bfloat16"
 
 
 def layers(tiny: bool) -> Iterator[tuple[str, Case]]:
-    """The cases, with their batch; in a rehearsal the first of each operation, 2 images of 7 pixels
-    with 16 channels."""
-    seen: set[str] = set()
+    """The cases, with their batch; in a rehearsal the first of each operation and family."""
+    seen: set[tuple[str, str]] = set()
     for name, case in LAYERS.items():
-        if tiny and case.op in seen:
-            continue
-        seen.add(case.op)
-        n, spatial, c = IMAGES, case.x[1:-1], case.x[-1]
-        w, groups = case.w, case.groups
-        if tiny:
-            n, spatial, c = 2, (7,) * len(spatial), 16
-            w = (*w[:-1], c) if w else w
-            groups = {"conv": c, "group_norm": 4}.get(case.op, 1)
-        yield (
-            name,
-            dataclasses.replace(case, x=(n, *spatial, c), w=w, groups=groups, dtype=DTYPE),
-        )
+        kind = case.op, case.family
+        if not tiny:
+            yield name, dataclasses.replace(case, x=(IMAGES, *case.x[1:]), dtype=DTYPE)
+        elif kind not in seen:
+            seen.add(kind)
+            yield name, _small(case)
+
+
+def _small(case: Case) -> Case:
+    """2 images of 5 pixels with 16 channels, windows of 3 at most, no more than 4 groups."""
+    c, depthwise = 16, case.family == "depthwise"
+    groups = c if depthwise else min(case.groups, 4)
+    w = (*(min(r, 3) for r in case.w[:-2]), c // groups, c) if case.w else ()
+    x, padding = (2, *(5,) * len(case.x[1:-1]), c), min(case.padding, 1)
+    return dataclasses.replace(case, x=x, w=w, padding=padding, groups=groups, dtype=DTYPE)
 
 
 def measure_ceilings(work: Work) -> None:
@@ -102,8 +113,10 @@ def measure_layers(work: Work, peer: bench.Peer | None) -> None:
 
 
 def passes(case: Case) -> tuple[str, ...]:
-    """Forward, and each gradient apart."""
-    return ("fwd", "dx", "dw") if case.op in CONVOLUTIONS else ("fwd", "bwd")
+    """Forward, and each gradient apart; nobody asks for that of an image of three colours."""
+    if case.op not in CONVOLUTIONS:
+        return ("fwd", "bwd")
+    return ("fwd", "dx", "dw") if case.x[-1] > 3 else ("fwd", "dw")
 
 
 def cost(case: Case, pass_: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -111,8 +112,8 @@ def _measure(work, name, network, peer):
         })  # fmt: skip
         return peer
 
-    makers = {
-        contender: lambda contender=contender: training(contender)
+    makers: dict[str, Callable[[], Any]] = {
+        contender: functools.partial(training, contender)
         for contender in ("jconv:triton", "jconv", "stock")
     }
     if peer is not None:

@@ -3,9 +3,12 @@
     python experiments/bench/kernel_variants.py
 
 Compiles the kernels on layers of networks (tests/kernels/triton/variants.py, batch 256, bfloat16)
-for an H100 or H200 and for an A100. It takes a minute on one core; numbers change with Triton's
+for an H100 or H200 and for an A100. It takes some minutes on one core; numbers change with Triton's
 version, which the document names.
 """
+
+# Triton is optional.
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

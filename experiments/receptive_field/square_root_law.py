@@ -5,7 +5,8 @@
 Claim: 3x3 filters, n = 5, 10, 20, 40: the fitted sigma is 1.8257, 2.5820, 3.6515, 5.1640, within
 1 % of the theory's sqrt(n (k^2 - 1) / 12), in fact equal to it to five digits; a slope of 0.500
 between the logarithms. The root of the area above 1 - 95.45 % of the peak is 8.31, 11.70, 16.16,
-22.74 pixels, a slope of 0.482; as a share of the theoretical field, -0.478. In 11 s on 2 cores of an AMD EPYC beside other work, jax 0.12.0.1.
+22.74 pixels, a slope of 0.482; as a share of the theoretical field, -0.478. In 11 s on 2 cores of
+an AMD EPYC beside other work, jax 0.12.0.1.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ part. It works in place on the arrays' memory.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +31,35 @@ def run(
     """
     arrays = [np.ascontiguousarray(operand) for operand in operands]
     written = [unwritten(result.shape, result.dtype) for result in results]
-    with ONE_AT_A_TIME:
+    with ONE_AT_A_TIME, _patching_once():
         kernel[tuple(grid)](*map(HostTensor, [*arrays, *written]), **constants)
     return tuple(written)
+
+
+@contextlib.contextmanager
+def _patching_once() -> Iterator[None]:
+    """Triton's interpreter changes all of triton.language when a kernel is called, and once more at
+    every call of a function within: here it does so once for each module of functions, and kernels
+    of many small functions take a fraction of the time. Without effect where Triton has no such
+    step.
+    """
+    module: Any = importlib.import_module("triton.runtime.interpreter")
+    patch, done = getattr(module, "_patch_lang", None), {}
+    if patch is None:
+        yield
+        return
+
+    def once(fn):
+        key = id(fn.__globals__)
+        if key not in done:
+            done[key] = patch(fn)
+        return done[key]
+
+    module._patch_lang = once
+    try:
+        yield
+    finally:
+        module._patch_lang = patch
 
 
 def unwritten(shape: Sequence[int], dtype: Any) -> np.ndarray:

@@ -1,13 +1,17 @@
 """Kernels compiled and run on an NVIDIA GPU: no less exact than XLA, the same in every run.
 
 Right is what the definitions give in float64 on the CPU, of the same numbers; they are compared
-with the oracles elsewhere. An error may be twice that of XLA's program on this GPU; where XLA makes
-next to none, one rounding of a stored result, or four of a float32 sum.
+with the oracles elsewhere. An error may be twice that of XLA's program on this GPU, or what is
+unavoidable: one rounding of a stored result, or of float32 those of a sum whose terms are added one
+after the other, as a kernel adds the taps of a window. XLA may add them by parts, whose error is
+smaller. n roundings of partial sums of size sqrt(k), k to n, make eps * sqrt(n / 2) of a result of
+size sqrt(n), both in standard deviations (tests/tolerance.py); so it is of their largest entries.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -40,8 +44,21 @@ def pool(x, op, window, **options):
     return x, (), functools.partial(op, window=window, **options)
 
 
-def norm(x, op):
-    return x, ((x[-1],),), op
+def norm(x, op, **options):
+    return x, ((x[-1],),), functools.partial(op, **options)
+
+
+def dense(x, r, k, *, groups=1, **options):
+    w = (r, r, x[-1] // groups, k)
+    return x, (w,), functools.partial(jconv.conv, groups=groups, precision="highest", **options)
+
+
+def batch_norm(x, scale, **options):
+    return jconv.batch_norm(x, scale, scale, activation="relu", **options)[0]
+
+
+def group_norm(x, scale, **options):
+    return jconv.group_norm(x, scale, scale, **options)
 
 
 # Shape of x, shapes of the parameters, the operation: layers of networks, and odd sizes.
@@ -60,6 +77,19 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[tuple[int, ...], ...], Any]] = {
     "layer_norm_768": norm((N, 7, 7, 768), layer_norm),
     "layer_norm_odd": norm((3, 5, 7, 37), layer_norm),
     "rms_norm_384": norm((N, 14, 14, 384), jconv.rms_norm),
+    "batch_norm_64": norm((N, 56, 56, 64), batch_norm),
+    "batch_norm_2048": norm((32, 7, 7, 2048), batch_norm),
+    "batch_norm_odd": norm((3, 5, 7, 37), batch_norm),
+    "group_norm_256": norm((N, 28, 28, 256), group_norm, groups=32),
+    "group_norm_768": norm((32, 7, 7, 768), group_norm, groups=1),
+    "group_norm_odd": norm((33, 5, 7, 55), group_norm, groups=11),
+    "instance_norm_128": norm((N, 64, 64, 128), jconv.instance_norm),
+    "conv3": dense((N, 28, 28, 64), 3, 128),
+    "conv3_strided": dense((N, 28, 28, 128), 3, 64, stride=2, padding=1),
+    "conv1": dense((N, 14, 14, 256), 1, 64),
+    "conv7_image": dense((N, 64, 64, 3), 7, 64, stride=2, padding=3),
+    "conv3_groups": dense((N, 14, 14, 128), 3, 128, groups=32),
+    "conv3_odd": dense((3, 9, 11, 7), 3, 13, dilation=2, padding=1),
 }
 each_case = pytest.mark.parametrize("name", CASES)
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -91,6 +121,14 @@ def exact(name, args):
         return [np.asarray(result) for result in passes(name, "direct")(*wide)]
 
 
+def in_a_row(name):
+    """How many numbers a kernel adds one after the other in float32: the taps of a window, or the
+    terms of a product of matrices; else what a thread holds of a row, and what follows it."""
+    _, parameters, op = CASES[name]
+    window = op.keywords.get("window", 1)
+    return max(math.prod(parameters[0][:-1]) if parameters else 0, window**2, 32)
+
+
 def error(result, right):
     """Of the largest entry; not a number if one entry is none."""
     return np.max(np.abs(np.asarray(result, np.float64) - right)) / np.max(np.abs(right))
@@ -102,7 +140,7 @@ def test_errors_at_most_twice_those_of_xla(name, dtype):
     args = operands(name, jnp.dtype(dtype))
     ours, xla = (passes(name, implementation)(*args) for implementation in ("triton", "direct"))
     stored, summed = epsilons(jnp.dtype(dtype))
-    least = max(stored, 4 * summed)
+    least = max(stored, summed * np.sqrt(in_a_row(name) / 2))
     for found, other, right in zip(ours, xla, exact(name, args), strict=True):
         assert found.dtype == args[0].dtype
         assert error(found, right) <= max(2 * error(other, right), least)

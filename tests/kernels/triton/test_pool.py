@@ -20,9 +20,25 @@ from tests.tolerance import assert_close
 pytestmark = interpreted
 winner, averages = (importlib.import_module(f"jconv.ops.{n}") for n in ("winner", "avg_pool"))
 
-FITTING = {name: case for name, case in CASES.items() if name != "many_taps"}
-each_case = pytest.mark.parametrize("case", FITTING.values(), ids=FITTING)
-each_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+# Fewer pixels and channels along three axes: the interpreter takes its time for each program.
+FITTING = {name: case for name, case in CASES.items() if name != "many_taps"} | {
+    "three_axes": ((1, 3, 4, 5, 5), *CASES["three_axes"][1:])
+}
+
+
+def calls(each=(None,), often="overlap"):
+    """Every case in float32 and by the last of `each`; the others too for one, or if slow."""
+    for name, case in FITTING.items():
+        for dtype in ("float32", "bfloat16"):
+            for one in each:
+                main = dtype == "float32" and one == each[-1]
+                marks = () if main or name == often else pytest.mark.slow
+                values = (case, dtype) if one is None else (case, dtype, one)
+                ids = [name, dtype, *filter(None, [one])]
+                yield pytest.param(*values, marks=marks, id="-".join(ids))
+
+
+each_call = pytest.mark.parametrize(("case", "dtype"), list(calls()))
 
 
 def on(operation, *args, **static):
@@ -30,8 +46,7 @@ def on(operation, *args, **static):
     return jax.jit(functools.partial(operation, **static, implementation="triton"))(*args)
 
 
-@each_case
-@each_dtype
+@each_call
 def test_max_pool_and_its_tap(case, dtype, key):
     x, window = image(case, key, dtype), window_of(case)
     y, tap = on(winner.largest_and_tap, x, window=window)
@@ -50,8 +65,7 @@ def test_max_pool_matches_the_oracle(key):
     np.testing.assert_array_equal(on(winner.largest, x, window=window), y)
 
 
-@each_case
-@each_dtype
+@each_call
 def test_put(case, dtype, key):
     window = window_of(case)
     _, tap = winner.largest_and_tap.table[-1].body(image(case, key, "float32"), window=window)
@@ -63,8 +77,7 @@ def test_put(case, dtype, key):
     assert_close(dx, expected, terms=int(np.prod(window.size)))
 
 
-@each_case
-@each_dtype
+@each_call
 def test_take(case, dtype, key):
     window, x = window_of(case), jax.random.normal(key, case[0]).astype(dtype)
     _, tap = winner.largest_and_tap.table[-1].body(image(case, key, "float32"), window=window)
@@ -72,12 +85,10 @@ def test_take(case, dtype, key):
     same(on(winner.take, x, tap, **static), winner.take.table[-1].body(x, tap, **static))
 
 
-@each_case
-@each_dtype
-@pytest.mark.parametrize("divisor", DIVISORS.values(), ids=DIVISORS)
+@pytest.mark.parametrize(("case", "dtype", "divisor"), list(calls(tuple(DIVISORS))))
 def test_sum_and_spread(case, dtype, divisor, key):
     window, x = window_of(case), jax.random.normal(key, case[0]).astype(dtype)
-    static = {"window": window, "dtype": jnp.dtype("float32"), "divisor": divisor(window)}
+    static = {"window": window, "dtype": jnp.dtype("float32"), "divisor": DIVISORS[divisor](window)}
     y = on(averages.window_sum, x, **static)
     terms = int(np.prod(window.size))
     assert_close(y, averages.window_sum.table[-1].body(x, **static), terms=terms)
