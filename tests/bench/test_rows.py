@@ -32,7 +32,7 @@ def test_schema():
     assert set(values) == {
         "case", "family", "pass", "contender", "implementation", "seconds", "to_stock", "to_torch",
         "rounds", "operand_bytes", "temporary_bytes", "compile_seconds", "error", "failure",
-        "load", "session",
+        "load", "session", "bytes_per_second", "flops_per_second", "of_ceiling",
     }  # fmt: skip
     assert set(values["seconds"]) == {"median", "p20", "p80"}
     assert set(values["session"]) == {
