@@ -104,7 +104,7 @@ class Training:
         self.compile_seconds = time.perf_counter() - started
         memory = self._run.memory_analysis()
         self.temporary_bytes = None if memory is None else int(memory.temp_size_in_bytes)
-        self.losses = np.ravel([self._call() for _ in range(2)])
+        self.losses = np.ravel([np.asarray(self._call(), np.float64) for _ in range(2)])
 
     def _call(self) -> Any:
         self._state, losses = jax.block_until_ready(self._run(self._state, self._batch))

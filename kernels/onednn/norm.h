@@ -86,7 +86,8 @@ void InTwoPasses(ffi::ThreadPool& pool, const View& v, Columns& columns) {
   InParts(pool, v.statistics(), kChunks, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) columns.Merge(i / v.b, i % v.b);
   });
-  // Backwards, for what was read last is still in the cache: 0.96 of the time of a MobileNetV2 step.
+  // Backwards, for what was read last is still in the cache: 0.96 of the time of a MobileNetV2
+  // step.
   const int64_t last = v.a * chunks - 1;
   ParallelFor(pool, Threads(pool), last + 1,
               [&](int64_t i) { columns.Write((last - i) / chunks, (last - i) % chunks); });
