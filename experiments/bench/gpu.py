@@ -127,7 +127,6 @@ def _part(options: argparse.Namespace) -> int:
     until = time.monotonic() + options.seconds
     if options.part == "tests":
         return _tests(options)
-    from gpu_blocks import measure_blocks
     from gpu_layers import measure_ceilings, measure_layers
     from gpu_steps import measure_steps
     from gpu_timing import Work
@@ -147,6 +146,8 @@ def _part(options: argparse.Namespace) -> int:
         if options.part == "ceilings":
             measure_ceilings(work)
         elif options.part == "blocks":
+            from gpu_blocks import measure_blocks  # the only one that needs Triton to start
+
             measure_blocks(work)
         else:
             {"layers": measure_layers, "steps": measure_steps}[options.part](work, peer)

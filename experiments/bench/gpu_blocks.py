@@ -13,15 +13,15 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from gpu_timing import Queued, Work, attempt
 from jconv_kernels import triton as kernels
-from jconv_kernels.triton.launch import launch, recording
+from jconv_kernels.triton.aot import Launch, launches
+from jconv_kernels.triton.launch import launch
 
 from jconv.timing import Spread, compete
 
@@ -43,7 +43,7 @@ def measure_blocks(work: Work) -> None:
         if work.tiny:
             shapes, static = _small(shapes, static)
         avals = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
-        for call in _launches(functools.partial(getattr(kernels, body), **static), *avals):
+        for call in launches(functools.partial(getattr(kernels, body), **static), *avals):
             _measure(work, name, call)
 
 
@@ -55,24 +55,9 @@ def _small(shapes, static):
     return [((2, *window.output, 16), dtype) for _, dtype in shapes], {**static, "window": window}
 
 
-def _launches(run, *avals) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = []
-
-    def record(kernel, grid, operands, results, constants, warps, stages):
-        types = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in operands]
-        found.append({
-            "kernel": kernel, "grid": grid, "operands": types, "results": results,
-            "constants": constants, "warps": warps, "stages": stages,
-        })  # fmt: skip
-
-    with recording(record):
-        jax.eval_shape(run, *avals)
-    return found
-
-
 def _measure(work, name, call):
-    operands = [_drawn(aval) for aval in call["operands"]]
-    entries, chosen = {}, _key({}, call["warps"])
+    operands = [_drawn(aval) for aval in call.operands]
+    entries, chosen = {}, _key({}, call.warps)
     for grid, blocks, warps in candidates(call):
         if not work.time_left():
             return
@@ -86,7 +71,7 @@ def _measure(work, name, call):
     seconds = {key: Spread.of(found).median for key, found in times.items()}
     order = sorted(seconds, key=lambda key: seconds[key])
     work.write({
-        "variant": name, "kernel": call["kernel"].__name__, "chosen": chosen,
+        "variant": name, "kernel": call.kernel.__name__, "chosen": chosen,
         "seconds": {key: float(f"{seconds[key]:.4g}") for key in order},
         "failures": {key: entry.failure for key, entry in entries.items() if entry.failure},
         "gpu": work.session.processor, "commit": work.session.commit,
@@ -98,13 +83,13 @@ def _measure(work, name, call):
               "fast as the choice", flush=True)  # fmt: skip
 
 
-def candidates(call: Mapping[str, Any]) -> Iterator[tuple[tuple[int, ...], dict[str, int], int]]:
+def candidates(call: Launch) -> Iterator[tuple[tuple[int, ...], dict[str, int], int]]:
     """(grid, changed constants, warps): first the kernel's choice, then tiles, if its grid is one
     of tiles of BLOCK_W pixels and BLOCK_C channels, and numbers of warps."""
-    grid, constants = call["grid"], call["constants"]
-    yield grid, {}, call["warps"]
+    grid, constants = call.grid, call.constants
+    yield grid, {}, call.warps
     tiles: list[tuple[tuple[int, ...], dict[str, int]]] = [(grid, {})]
-    *outer, w, c = call["results"][0].shape
+    *outer, w, c = call.results[0].shape
 
     def cut(block_w, block_c):
         return math.prod(outer), -(-w // block_w), -(-c // block_c)
@@ -118,14 +103,14 @@ def candidates(call: Mapping[str, Any]) -> Iterator[tuple[tuple[int, ...], dict[
             if block_c < 2 * c and not own and (cut(block_w, block_c), blocks) not in tiles:
                 tiles.append((cut(block_w, block_c), blocks))
     for (grid, blocks), warps in itertools.product(tiles, WARPS):
-        if blocks or warps != call["warps"]:
+        if blocks or warps != call.warps:
             yield grid, blocks, warps
 
 
 def _run(call, grid, blocks, warps, *operands):
     return launch(
-        call["kernel"], grid, operands, call["results"], warps=warps, stages=call["stages"],
-        **{**call["constants"], **blocks},
+        call.kernel, grid, operands, call.results, warps=warps, stages=call.stages,
+        **{**call.constants, **blocks},
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jconv import bench
+from jconv.bench.contest import failure_of
 from jconv.bench.rows import STOCK, TORCH
 from jconv.timing import Spread, Timed, compete, ratio
 
@@ -165,8 +166,7 @@ def attempt(implementation: str, make: Callable[[], Any]) -> bench.Entry:
     try:
         timed = make()
     except Exception as error:  # a contender that fails must not stop the others
-        words = " ".join(f"{type(error).__name__}: {error}".split())
-        return bench.Entry(implementation, failure=words[:300])
+        return bench.Entry(implementation, failure=failure_of(error))
     return bench.Entry(
         implementation, timed, compile_seconds=getattr(timed, "compile_seconds", None)
     )

@@ -31,9 +31,9 @@ COLUMNS = (
     "instructions",
 )  # fmt: skip
 READING = """\
-Each row is one launch of a kernel on a layer of a network, with 256 images in bfloat16, compiled by
-Triton and its assembler. *registers* are those of a thread, of at most 255; *spilled* are bytes of
-a thread's registers that went to memory, *shared* bytes of shared memory of a program.
+Each row is one launch of a kernel on a layer of a network, most with 256 images and in bfloat16,
+compiled by Triton and its assembler. *registers* are those of a thread, of at most 255; *spilled*
+are bytes of a thread's registers that went to memory, *shared* bytes of shared memory of a program.
 *instructions* count what stands in the machine code: loads and stores of 16 bytes (LDG.E.128,
 STG.E.128) or into shared memory (LDGSTS), products of single precision (FFMA) and of the tensor
 cores (HGMMA, HMMA), and what moves spilled registers (LDL, STL). Nothing here is a time."""

@@ -19,14 +19,14 @@ from jconv.bench.table import Line, in_words, inverse, lines, means, millisecond
 HERE = Path(__file__).parent
 READING = """\
 Times are milliseconds per call, medians over rounds in which the contenders take turns: seven, and
-up to five times as many until jconv's ratios are known to 5 %. Ratios are medians of the rounds'
-ratios, with the 20th and 80th percentile in parentheses. **stock/jconv** is
-how many times faster jconv is than stock JAX (`jax.lax`, norms: Flax NNX); **jconv/torch** is
-jconv's time as a fraction of PyTorch's (channels last, as many threads). Below each other: forward,
-and of convolutions the gradient in the input and in the filter, each alone; `full` is forward and
-backward. *temporary* is the memory that the program needs beside its operands and results, as a
-multiple of those. *error* is max|result - right| / max|right| against float64; a result that
-rounding does not explain gets no time. What the cases are: `jconv/bench/cases.py`."""
+in rows of commit 6c9700a and later up to five times as many until jconv's ratios are known to 5 %.
+Ratios are medians of the rounds' ratios, with the 20th and 80th percentile in parentheses.
+**stock/jconv** is how many times faster jconv is than stock JAX (`jax.lax`, norms: Flax NNX);
+**jconv/torch** is jconv's time as a fraction of PyTorch's (channels last, as many threads). Below
+each other: forward, and of convolutions the gradient in the input and in the filter, each alone;
+`full` is forward and backward. *temporary* is the memory that the program needs beside its operands
+and results, as a multiple of those. *error* is max|result - right| / max|right| against float64; a
+result that rounding does not explain gets no time. What the cases are: `jconv/bench/cases.py`."""
 
 
 def main(device: str = "cpu", results: Path = HERE / "results", docs: Path | None = None) -> None:

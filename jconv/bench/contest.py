@@ -143,7 +143,7 @@ def _compiled(implementation: str, program: Program, args: Any, right: Expected)
         compiled = Compiled(program, args)
         results = [np.asarray(result) for result in compiled.results()]
     except FAILURES as error:
-        entry.failure = _one_line(error)
+        entry.failure = failure_of(error)
         return entry
     entry.temporary_bytes = compiled.temporary_bytes
     entry.compile_seconds = compiled.compile_seconds
@@ -156,7 +156,7 @@ def _torch_entry(case, pass_, arrays, right, peer) -> Entry:
     try:
         results = peer.prepare("operation", arguments, arrays).values()
     except RuntimeError as error:
-        entry.failure = _one_line(error)
+        entry.failure = failure_of(error)
         return entry
     return _judged(entry, peer, results, right)
 
@@ -187,5 +187,6 @@ def _words(runs: Iterable[str]) -> str:
     return names.pop() if len(names) == 1 else ", ".join(runs)
 
 
-def _one_line(error: BaseException) -> str:
+def failure_of(error: BaseException) -> str:
+    """What a row says of an error, in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jconv.aligned import aligned
 from jconv.receptive_field.field import ReceptiveField
 
 COLUMNS = ("size", "stride", "padding", "centre")
@@ -22,12 +23,7 @@ def columns(fields: Mapping[str, ReceptiveField]) -> dict[str, list[str]]:
 
 def table(fields: Mapping[str, ReceptiveField]) -> str:
     """The fields as aligned text: size, stride, padding and centre in input pixels, and remarks."""
-    padded = []
-    for header, cells in columns(fields).items():
-        width = max(map(len, [header, *cells]))
-        justify = str.rjust if header in COLUMNS else str.ljust
-        padded.append([justify(cell, width) for cell in [header, *cells]])
-    lines = ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
+    lines = aligned(columns(fields), right=COLUMNS)
     rule = "─" * max(map(len, lines))
     return "\n".join([lines[0], rule, *lines[1:]])
 

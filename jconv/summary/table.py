@@ -15,6 +15,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jconv.aligned import aligned
 from jconv.summary.layer_calls import Call, CallRecorder, Variable
 
 
@@ -108,7 +109,7 @@ class Summary:
                     f"rows; got {', '.join(map(str, cells))}"
                 )
             columns[header] = [*map(str, cells), ""]
-        lines = _aligned(columns, right={"parameters", "multiply-adds", "bytes", *(extra or ())})
+        lines = aligned(columns, right={"parameters", "multiply-adds", "bytes", *(extra or ())})
         rule = "─" * max(map(len, lines))
         title = f"{self.name} on {', '.join(map(_shape, self.inputs))}"
         return "\n".join([title, "", lines[0], rule, *lines[1:-1], rule, lines[-1]])
@@ -236,13 +237,3 @@ def _name(fn: Callable[..., Any]) -> str:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return f"({', '.join(map(str, shape))})"
-
-
-def _aligned(columns: dict[str, list[str]], right: set[str]) -> list[str]:
-    """The lines of a text table, headers first, those columns flush right that hold numbers."""
-    padded = []
-    for header, cells in columns.items():
-        width = max(map(len, [header, *cells]))
-        justify = str.rjust if header in right else str.ljust
-        padded.append([justify(cell, width) for cell in [header, *cells]])
-    return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import limits, shapes
+from .. import shapes  # noqa: TID252, the package is imported as jconv_kernels
+from . import limits
 from .library import ask, target
 
 FORWARD, INPUT_GRAD, FILTER_GRAD = range(3)  # ConvKind, in conv.h

@@ -16,7 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from . import limits, shapes
+from .. import shapes  # noqa: TID252, the package is imported as jconv_kernels
+from . import limits
 from .library import target
 
 DTYPES = ("float32", "bfloat16")

@@ -7,12 +7,12 @@ three spatial axes; written for two): x N H W C, y, dy and tap N P Q C.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
 import numpy as np
 
+from .. import shapes  # noqa: TID252, the package is imported as jconv_kernels
 from . import limits
 from .library import target
 
@@ -24,23 +24,23 @@ FEWEST_CHANNELS = 32
 
 def max_pool(x: jax.Array, *, window: Any) -> jax.Array:
     """The largest pixel of each window."""
-    return _call("max_pool", _windows(x, window, x.dtype), x, window=window)
+    return _call("max_pool", shapes.windows(x, window, x.dtype), x, window=window)
 
 
 def max_pool_argmax(x: jax.Array, *, window: Any) -> tuple[jax.Array, jax.Array]:
     """The largest pixel of each window, and which tap of the window it was."""
-    y = _windows(x, window, x.dtype)
-    return _call("max_pool", (y, _windows(x, window, _tap_dtype(window))), x, window=window)
+    y = shapes.windows(x, window, x.dtype)
+    return _call("max_pool", (y, shapes.taps(x, window)), x, window=window)
 
 
 def pool_take(x: jax.Array, tap: jax.Array, *, window: Any, dtype: Any) -> jax.Array:
     """The pixel of each window that its tap reads, 0 where that is padding."""
-    return _call("pool_take", _windows(x, window, dtype), x, tap, window=window)
+    return _call("pool_take", shapes.windows(x, window, dtype), x, tap, window=window)
 
 
 def pool_put(dy: jax.Array, tap: jax.Array, *, window: Any, dtype: Any) -> jax.Array:
     """dx: each pixel sums the windows that it won, in float32."""
-    return _call("pool_put", _pixels(dy, window, dtype), dy, tap, window=window)
+    return _call("pool_put", shapes.pixels(dy, window, dtype), dy, tap, window=window)
 
 
 def window_sum(x: jax.Array, *, window: Any, dtype: Any, divisor: Any = None) -> jax.Array:
@@ -51,18 +51,18 @@ def window_sum(x: jax.Array, *, window: Any, dtype: Any, divisor: Any = None) ->
         by how many pixels it holds of the image with that padding, at least 1.
     """
     static = {"window": window, **_divided(divisor)}
-    return _call("window_sum", _windows(x, window, dtype), x, **static)
+    return _call("window_sum", shapes.windows(x, window, dtype), x, **static)
 
 
 def window_spread(dy: jax.Array, *, window: Any, dtype: Any, divisor: Any = None) -> jax.Array:
     """dx: each pixel sums the windows that hold it, each by its `divisor`, in float32."""
     static = {"window": window, **_divided(divisor)}
-    return _call("window_spread", _pixels(dy, window, dtype), dy, **static)
+    return _call("window_spread", shapes.pixels(dy, window, dtype), dy, **static)
 
 
 def max_pool_unsupported(x: Any, *, window: Any) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, x, _windows(x, window, x.dtype))
+    return _unsupported(window, x, shapes.windows(x, window, x.dtype))
 
 
 max_pool_argmax_unsupported = max_pool_unsupported
@@ -70,24 +70,24 @@ max_pool_argmax_unsupported = max_pool_unsupported
 
 def pool_take_unsupported(x: Any, tap: Any, *, window: Any, dtype: Any) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, x, _windows(x, window, dtype))
+    return _unsupported(window, x, shapes.windows(x, window, dtype))
 
 
 def pool_put_unsupported(dy: Any, tap: Any, *, window: Any, dtype: Any) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, dy, _pixels(dy, window, dtype))
+    return _unsupported(window, dy, shapes.pixels(dy, window, dtype))
 
 
 def window_sum_unsupported(x: Any, *, window: Any, dtype: Any, divisor: Any = None) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, x, _windows(x, window, dtype))
+    return _unsupported(window, x, shapes.windows(x, window, dtype))
 
 
 def window_spread_unsupported(
     dy: Any, *, window: Any, dtype: Any, divisor: Any = None
 ) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, dy, _pixels(dy, window, dtype))
+    return _unsupported(window, dy, shapes.pixels(dy, window, dtype))
 
 
 def _unsupported(window, operand, result):
@@ -95,18 +95,6 @@ def _unsupported(window, operand, result):
     if reason is None and operand.shape[-1] < FEWEST_CHANNELS:
         return f"only {FEWEST_CHANNELS} channels or more, got {operand.shape[-1]}"
     return reason
-
-
-def _windows(x, window, dtype):
-    return jax.ShapeDtypeStruct((x.shape[0], *window.output, x.shape[-1]), dtype)
-
-
-def _pixels(dy, window, dtype):
-    return jax.ShapeDtypeStruct((dy.shape[0], *window.input, dy.shape[-1]), dtype)
-
-
-def _tap_dtype(window):
-    return np.uint8 if math.prod(window.size) <= 256 else np.int32
 
 
 def _divided(divisor):

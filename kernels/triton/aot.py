@@ -33,7 +33,8 @@ class Launch:
 
     kernel: Any
     grid: tuple[int, ...]
-    dtypes: tuple[str, ...]
+    operands: tuple[jax.ShapeDtypeStruct, ...]
+    results: tuple[jax.ShapeDtypeStruct, ...]
     constants: Mapping[str, Any]
     warps: int
     stages: int
@@ -61,8 +62,8 @@ def launches(fn: Callable[..., Any], *avals: Any) -> list[Launch]:
     found: list[Launch] = []
 
     def record(kernel, grid, operands, results, constants, warps, stages):
-        dtypes = tuple(array.dtype.name for array in (*operands, *results))
-        found.append(Launch(kernel, grid, dtypes, constants, warps, stages))
+        types = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in operands)
+        found.append(Launch(kernel, grid, types, tuple(results), constants, warps, stages))
 
     with recording(record):
         jax.eval_shape(fn, *avals)
@@ -73,7 +74,8 @@ def compiled(launch: Launch, capability: int) -> Report:
     """`launch` compiled for GPUs of a compute capability such as 90."""
     names = launch.kernel.arg_names
     pointers = [name for name in names if name not in launch.constants]
-    types = dict(zip(pointers, (POINTERS[dtype] for dtype in launch.dtypes), strict=True))
+    arrays = (*launch.operands, *launch.results)
+    types = dict(zip(pointers, (POINTERS[a.dtype.name] for a in arrays), strict=True))
     source = ASTSource(
         launch.kernel,
         signature={name: types.get(name, "constexpr") for name in names},

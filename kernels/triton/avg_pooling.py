@@ -13,7 +13,8 @@ import jax
 import triton
 import triton.language as tl
 
-from .geometry import constants, holding, inputs, outputs, three, unsupported, unsupported_window
+from .. import shapes  # noqa: TID252, the package is imported as jconv_kernels
+from .geometry import constants, holding, three, unsupported, unsupported_window
 from .launch import launch
 from .tiles import at, read_tap, rows, tile, window_of
 
@@ -30,7 +31,7 @@ def window_sum(
       divisor: a number, or the padding (lo, hi) per axis that counts: then each window is divided
         by how many pixels it holds of the image with that padding, at least 1.
     """
-    y = outputs(x, window, dtype)
+    y = shapes.windows(x, window, dtype)
     grid, blocks = rows(y.shape)
     static = constants(window) | _divided(divisor) | blocks
     return launch(_sum, grid, [x], [y], **static, C=x.shape[-1])[0]
@@ -40,7 +41,7 @@ def window_spread(
     dy: jax.Array, *, window: Any, dtype: Any, divisor: Any = None, across: Any = ()
 ) -> jax.Array:
     """dx: each pixel sums the windows that hold it, each by its `divisor`, in float32."""
-    dx = inputs(dy, window, dtype)
+    dx = shapes.pixels(dy, window, dtype)
     grid, blocks = rows(dx.shape)
     static = constants(window) | holding(window) | _divided(divisor) | blocks
     return launch(_spread, grid, [dy], [dx], **static, C=dy.shape[-1])[0]
@@ -48,14 +49,14 @@ def window_spread(
 
 def window_sum_unsupported(x: Any, *, window: Any, dtype: Any, divisor: Any = None) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, x, outputs(x, window, dtype))
+    return _unsupported(window, x, shapes.windows(x, window, dtype))
 
 
 def window_spread_unsupported(
     dy: Any, *, window: Any, dtype: Any, divisor: Any = None
 ) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, dy, inputs(dy, window, dtype))
+    return _unsupported(window, dy, shapes.pixels(dy, window, dtype))
 
 
 def _unsupported(window, operand, result):

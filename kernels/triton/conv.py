@@ -11,8 +11,9 @@ from typing import Any
 
 import jax
 
+from .. import shapes  # noqa: TID252, the package is imported as jconv_kernels
 from . import dense_conv, depthwise_conv
-from .geometry import inputs, outputs, unsupported
+from .geometry import unsupported
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -52,7 +53,7 @@ def conv_forward_unsupported(
     out_sharding: Any = None,
 ) -> str | None:  # fmt: skip
     """Why the call can't be computed here, in words, or None if it can."""
-    y = outputs(x, window, dtype or x.dtype, features=w.shape[-1])
+    y = shapes.output(x, w, window, dtype)
     return _unsupported(window, x, w, y, precision)
 
 
@@ -61,8 +62,7 @@ def conv_input_grad_unsupported(
     out_sharding: Any = None,
 ) -> str | None:  # fmt: skip
     """Why the call can't be computed here, in words, or None if it can."""
-    channels = w.shape[-2] * window.groups
-    dx = inputs(dy, window, dtype or dy.dtype, channels=channels)
+    dx = shapes.input_grad(dy, w, window, dtype)
     return _unsupported(window, dy, w, dx, precision)
 
 
@@ -71,7 +71,7 @@ def conv_filter_grad_unsupported(
     out_sharding: Any = None,
 ) -> str | None:  # fmt: skip
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, x, dy, dense_conv.filters(x, dy, window, dtype), precision)
+    return _unsupported(window, x, dy, shapes.filter_grad(x, dy, window, dtype), precision)
 
 
 def _kernels(window, first, second) -> ModuleType:

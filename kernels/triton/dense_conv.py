@@ -27,7 +27,8 @@ import triton
 import triton.language as tl
 from jax import lax
 
-from .geometry import constants, inputs, outputs, three, unsupported_window
+from .. import shapes  # noqa: TID252, the package is imported as jconv_kernels
+from .geometry import constants, three, unsupported_window
 from .launch import interpreting, launch
 from .tiles import blocks, power_of_two, read_tap
 
@@ -45,7 +46,7 @@ def forward(
 ) -> jax.Array:
     """y (N, *output, K) from x (N, *input, C) and w (*window, C/G, K)."""
     c, features = w.shape[-2:]
-    y = outputs(x, window, jnp.float32 if across else dtype, features)
+    y = shapes.output(x, w, window, jnp.float32 if across else dtype)
     k, m = features // window.groups, math.prod(y.shape[:-1])
     cut = _cut(m, k, c, x.dtype)
     (y,) = launch(
@@ -60,7 +61,7 @@ def input_grad(
 ) -> jax.Array:
     """dx (N, *input, C) from dy (N, *output, K) and w (*window, C/G, K)."""
     c, features = w.shape[-2:]
-    dx = inputs(dy, window, jnp.float32 if across else dtype, c * window.groups)
+    dx = shapes.input_grad(dy, w, window, jnp.float32 if across else dtype)
     k, phases = features // window.groups, _phases(window)
     m = dx.shape[0] * math.prod(map(blocks, window.input, window.stride))
     cut = _cut(m, c, k, dy.dtype)
@@ -76,7 +77,7 @@ def filter_grad(
     x: jax.Array, dy: jax.Array, *, window: Any, dtype: Any, precision: Any, across: Any
 ) -> jax.Array:
     """dw (*window, C/G, K) from x (N, *input, C) and dy (N, *output, K)."""
-    dw = filters(x, dy, window, dtype)
+    dw = shapes.filter_grad(x, dy, window, dtype)
     (*_, c, features), m = dw.shape, math.prod(dy.shape[:-1])
     k, taps = features // window.groups, math.prod(window.size)
     cut = _cut(c, k, m, x.dtype)
@@ -90,12 +91,6 @@ def filter_grad(
     )  # fmt: skip
     total = jnp.sum(sums, 0).reshape(dw.shape)
     return (lax.psum(total, across) if across else total).astype(dw.dtype)
-
-
-def filters(x: Any, dy: Any, window: Any, dtype: Any) -> jax.ShapeDtypeStruct:
-    """(*window, C/G, K)."""
-    shape = (*window.size, x.shape[-1] // window.groups, dy.shape[-1])
-    return jax.ShapeDtypeStruct(shape, dtype or x.dtype)
 
 
 def refused(window: Any, first: Any, precision: Any) -> str | None:

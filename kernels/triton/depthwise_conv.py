@@ -24,7 +24,8 @@ import triton
 import triton.language as tl
 from jax import lax
 
-from .geometry import constants, holding, inputs, outputs, unsupported_window
+from .. import shapes  # noqa: TID252, the package is imported as jconv_kernels
+from .geometry import constants, holding, unsupported_window
 from .launch import launch
 from .tiles import at, blocks, channels, pixel_of, power_of_two, read_tap, rows, tile, window_of
 
@@ -37,7 +38,7 @@ def forward(
     x: jax.Array, w: jax.Array, *, window: Any, dtype: Any, precision: Any, across: Any
 ) -> jax.Array:
     """y (N, *output, C) from x (N, *input, C) and w (*window, 1, C)."""
-    y = outputs(x, window, dtype)
+    y = shapes.windows(x, window, dtype)
     grid, cut = rows(y.shape)
     return launch(_forward, grid, [x, w], [y], **_static(window), **cut, C=x.shape[-1])[0]
 
@@ -46,7 +47,7 @@ def input_grad(
     dy: jax.Array, w: jax.Array, *, window: Any, dtype: Any, precision: Any, across: Any
 ) -> jax.Array:
     """dx (N, *input, C) from dy (N, *output, C) and w (*window, 1, C)."""
-    dx = inputs(dy, window, dtype)
+    dx = shapes.pixels(dy, window, dtype)
     grid, cut = rows(dx.shape)
     static = _static(window) | holding(window) | cut
     return launch(_input_grad, grid, [dy, w], [dx], **static, C=dy.shape[-1])[0]

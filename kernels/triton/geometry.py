@@ -10,8 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 MOST_ELEMENTS = 2**31 - 1  # addresses within an array are int32
 
 
@@ -42,16 +40,6 @@ def holding(window: Any) -> dict[str, int]:
     most = [-(-extent // s) for extent, s in zip(window.extent, window.stride, strict=True)]
     names = ("WINDOWS_D", "WINDOWS_H", "WINDOWS_W")
     return dict(zip(names, three(most, 1), strict=True))
-
-
-def outputs(x: Any, window: Any, dtype: Any, features: int | None = None) -> jax.ShapeDtypeStruct:
-    """(N, *output, K) of an x (N, *input, C); as many features as channels if not said."""
-    return jax.ShapeDtypeStruct((x.shape[0], *window.output, features or x.shape[-1]), dtype)
-
-
-def inputs(dy: Any, window: Any, dtype: Any, channels: int | None = None) -> jax.ShapeDtypeStruct:
-    """(N, *input, C) of a dy (N, *output, K); as many channels as features if not said."""
-    return jax.ShapeDtypeStruct((dy.shape[0], *window.input, channels or dy.shape[-1]), dtype)
 
 
 def unsupported(*arrays: Any, dtypes: Sequence[str]) -> str | None:

@@ -11,15 +11,14 @@ NaN wins and stays; of equals the first wins.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
-import numpy as np
 import triton
 import triton.language as tl
 
-from .geometry import constants, holding, inputs, outputs, unsupported, unsupported_window
+from .. import shapes  # noqa: TID252, the package is imported as jconv_kernels
+from .geometry import constants, holding, unsupported, unsupported_window
 from .launch import launch
 from .tiles import at, pixel_of, read_tap, rows, tile, window_of
 
@@ -29,14 +28,14 @@ MOST_TAPS = 64
 
 def max_pool(x: jax.Array, *, window: Any, across: Any = ()) -> jax.Array:
     """The largest pixel of each window."""
-    y = outputs(x, window, x.dtype)
+    y = shapes.windows(x, window, x.dtype)
     grid, tile = rows(y.shape)
     return launch(_largest, grid, [x], [y], **constants(window), **tile, C=x.shape[-1])[0]
 
 
 def max_pool_argmax(x: jax.Array, *, window: Any, across: Any = ()) -> tuple[jax.Array, jax.Array]:
     """The largest pixel of each window, and which tap of the window it was."""
-    y, tap = outputs(x, window, x.dtype), outputs(x, window, _tap_dtype(window))
+    y, tap = shapes.windows(x, window, x.dtype), shapes.taps(x, window)
     grid, tile = rows(y.shape)
     y, tap = launch(
         _largest_and_tap, grid, [x], [y, tap], **constants(window), **tile, C=x.shape[-1]
@@ -48,7 +47,7 @@ def pool_take(
     x: jax.Array, tap: jax.Array, *, window: Any, dtype: Any, across: Any = ()
 ) -> jax.Array:
     """The pixel of each window that its tap reads, 0 where that is padding."""
-    y = outputs(x, window, dtype)
+    y = shapes.windows(x, window, dtype)
     grid, tile = rows(y.shape)
     return launch(_take, grid, [x, tap], [y], **constants(window), **tile, C=x.shape[-1])[0]
 
@@ -57,7 +56,7 @@ def pool_put(
     dy: jax.Array, tap: jax.Array, *, window: Any, dtype: Any, across: Any = ()
 ) -> jax.Array:
     """dx: each pixel sums the windows that it won, in float32."""
-    dx = inputs(dy, window, dtype)
+    dx = shapes.pixels(dy, window, dtype)
     grid, tile = rows(dx.shape)
     static = constants(window) | holding(window) | tile
     return launch(_put, grid, [dy, tap], [dx], **static, C=dy.shape[-1])[0]
@@ -65,7 +64,7 @@ def pool_put(
 
 def max_pool_unsupported(x: Any, *, window: Any) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, x, outputs(x, window, x.dtype))
+    return _unsupported(window, x, shapes.windows(x, window, x.dtype))
 
 
 max_pool_argmax_unsupported = max_pool_unsupported
@@ -73,20 +72,16 @@ max_pool_argmax_unsupported = max_pool_unsupported
 
 def pool_take_unsupported(x: Any, tap: Any, *, window: Any, dtype: Any) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, x, outputs(x, window, dtype))
+    return _unsupported(window, x, shapes.windows(x, window, dtype))
 
 
 def pool_put_unsupported(dy: Any, tap: Any, *, window: Any, dtype: Any) -> str | None:
     """Why the call can't be computed here, in words, or None if it can."""
-    return _unsupported(window, dy, inputs(dy, window, dtype))
+    return _unsupported(window, dy, shapes.pixels(dy, window, dtype))
 
 
 def _unsupported(window, operand, result):
     return unsupported(operand, result, dtypes=DTYPES) or unsupported_window(window, MOST_TAPS)
-
-
-def _tap_dtype(window):
-    return np.uint8 if math.prod(window.size) <= 256 else np.int32
 
 
 # fmt: off
