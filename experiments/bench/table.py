@@ -20,7 +20,9 @@ HERE = Path(__file__).parent
 READING = """\
 Times are milliseconds per call, medians over rounds in which the contenders take turns: seven, and
 in rows of commit 6c9700a and later up to five times as many until jconv's ratios are known to 5 %.
-Ratios are medians of the rounds' ratios, with the 20th and 80th percentile in parentheses.
+Ratios are medians of the rounds' ratios, with the 20th and 80th percentile in parentheses. Where
+the header says so, all this was done in several processes, one after the other: times and ratios
+are then medians of the processes' medians, and the percentiles are those of these.
 **stock/jconv** is how many times faster jconv is than stock JAX (`jax.lax`, norms: Flax NNX);
 **jconv/torch** is jconv's time as a fraction of PyTorch's (channels last, as many threads). Below
 each other: forward, and of convolutions the gradient in the input and in the filter, each alone;
@@ -101,7 +103,13 @@ def _measured(rows):
     dates = list(dict.fromkeys(session.date[:10] for session in sessions))
     loads = [row.load for row in rows if row.load is not None]
     text = f"Measured on {', '.join(dates)}: {'; '.join(said)}."
-    return f"{text} Load average at most {max(loads):.1f}." if loads else text
+    if loads:
+        text += f" Load average at most {max(loads):.1f}."
+    most = max(row.processes for row in rows)
+    if most > 1:
+        several = sum(row.processes == most for row in rows)
+        text += f" {several} of {len(rows)} rows are of {most} processes each."
+    return text
 
 
 def _means(table):

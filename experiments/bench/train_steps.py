@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from flax import nnx
+from processes import in_processes
 from stock_layers import with_stock_layers
 
 import jconv
@@ -205,6 +206,7 @@ def _bytes(model: nnx.Module) -> int:
 def main(
     networks: tyro.conf.Positional[tuple[str, ...]] = tuple(NETWORKS),
     rounds: int = 7,
+    processes: int = 1,
     torch_python: Path | None = None,
     results: Path = RESULTS,
 ) -> None:
@@ -212,13 +214,23 @@ def main(
 
     Args:
       networks: of resnet18, mobilenet_v2, convnext.
-      rounds: how often the contenders take turns; more where jconv's ratios are not known to 5 %.
+      rounds: how often the contenders take turns; from 7 on, more where jconv's ratios are not
+        known to 5 %.
+      processes: how many do all this, one after the other; a row is then the median of theirs.
       torch_python: an interpreter with PyTorch; the default is .torch/bin/python, if it is there.
       results: the folder that the rows go to.
     """
     unknown: Sequence[str] = [name for name in networks if name not in NETWORKS]
     if unknown:
         raise SystemExit(f"networks: {', '.join(NETWORKS)}; got {', '.join(unknown)}")
+    if processes > 1:
+        measure_all = functools.partial(_measure_all, networks, rounds, torch_python)
+        in_processes(measure_all, processes, results)
+    else:
+        _measure_all(networks, rounds, torch_python, results)
+
+
+def _measure_all(networks, rounds, torch_python, results):
     with bench.torch_peer(torch_python, TORCH_NETWORKS) as peer:
         now = bench.session(**(peer.versions if peer else {}))
         for name in networks:

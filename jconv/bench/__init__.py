@@ -26,6 +26,7 @@ from jconv.bench.machine import session as session
 from jconv.bench.peer import TORCH_PYTHON as TORCH_PYTHON
 from jconv.bench.peer import Peer as Peer
 from jconv.bench.rows import Row as Row
+from jconv.bench.rows import merged as merged
 from jconv.bench.rows import read_rows as read_rows
 from jconv.bench.rows import write_rows as write_rows
 from jconv.bench.suite import sweep as sweep

@@ -12,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,7 +34,7 @@ class Row:
       implementation: what ran: of jconv, which row of each operation's table.
       seconds: per call; None where there is a failure.
       to_stock, to_torch: this contender's time over theirs; None where they were not timed.
-      rounds: how many the spreads are taken over; 0 where there is a failure.
+      rounds: in how many it was timed; 0 where there is a failure.
       operand_bytes: of arguments and results together.
       temporary_bytes: the most that the program needs beside them; None where nobody says.
       compile_seconds: tracing, lowering and compiling; None for PyTorch, which does none.
@@ -45,6 +46,8 @@ class Row:
       bytes_per_second: of a call, by the fewest bytes that it can move; None where not counted.
       flops_per_second: of a call, by the fewest products and sums; None where not counted.
       of_ceiling: the larger of the two as a fraction of what this machine was measured to do.
+      processes: in how many, one after the other, it was timed. Spreads are over rounds in one,
+        over the processes' medians in several (`merged`).
     """
 
     case: str
@@ -66,6 +69,7 @@ class Row:
     bytes_per_second: float | None = None
     flops_per_second: float | None = None
     of_ceiling: float | None = None
+    processes: int = 1
 
     def to_json(self) -> str:
         """One line."""
@@ -93,6 +97,39 @@ class Row:
     def key(self) -> tuple[Any, ...]:
         """Rows of one key are measurements of the same thing: the newest counts."""
         return *self.session.setting, self.case, self.pass_
+
+
+def merged(rows: Sequence[Row]) -> Row:
+    """One row of several, of one thing measured in as many processes.
+
+    Where the allocator puts what a process computes, and whether it hands memory back between
+    calls, is settled early in its life and can change a time by half: rounds in one process share
+    it, and know less than their spread says. So a process counts once, by its median.
+
+    Raises:
+      ValueError: no rows, or rows of different contenders, cases, passes or settings.
+    """
+    if len({(row.contender, *row.key) for row in rows}) != 1:
+        raise ValueError(f"bench: rows of one thing are merged; got {len(rows)}, of more or none")
+    newest = max(rows, key=lambda row: row.session.date)
+
+    def over(name: str) -> list[Any]:
+        return [value for row in rows if (value := getattr(row, name)) is not None]
+
+    def spread(name: str) -> Spread | None:
+        medians = [found.median for found in over(name)]
+        return Spread.of(medians) if len(medians) == len(rows) else None
+
+    compiling = over("compile_seconds")
+    return dataclasses.replace(
+        newest,
+        **{name: spread(name) for name in ("seconds", "to_stock", "to_torch")},
+        **{name: max(over(name), default=None) for name in ("temporary_bytes", "error", "load")},
+        rounds=sum(over("rounds")),
+        compile_seconds=statistics.median(compiling) if compiling else None,
+        failure=next(iter(over("failure")), None),
+        processes=sum(over("processes")),
+    )
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from jconv.bench.rows import Row, read_rows, write_rows
+from jconv.bench.rows import Row, merged, read_rows, write_rows
+from jconv.timing import Spread
 from tests.bench.made_up import SESSION, race, row, spread
 
 
@@ -32,7 +33,7 @@ def test_schema():
     assert set(values) == {
         "case", "family", "pass", "contender", "implementation", "seconds", "to_stock", "to_torch",
         "rounds", "operand_bytes", "temporary_bytes", "compile_seconds", "error", "failure",
-        "load", "session", "bytes_per_second", "flops_per_second", "of_ceiling",
+        "load", "session", "bytes_per_second", "flops_per_second", "of_ceiling", "processes",
     }  # fmt: skip
     assert set(values["seconds"]) == {"median", "p20", "p80"}
     assert set(values["session"]) == {
@@ -100,3 +101,46 @@ def test_names_the_line_that_is_no_row(line, message, tmp_path):
     (tmp_path / "rows").write_text(f"{row().to_json()}\n{line}\n")
     with pytest.raises(ValueError, match=message):
         read_rows(tmp_path / "rows")
+
+
+def in_process(median, **changes):
+    """The rows that one process measured of jconv, PyTorch taking a second."""
+    return row(median=median, to_torch=spread(median), **changes)
+
+
+def test_merged_takes_each_process_once():
+    dates = [dataclasses.replace(SESSION, date=f"2026-11-2{day}") for day in (3, 1, 2)]
+    processes = [
+        in_process(seconds, rounds=rounds, session=date, load=load, compile_seconds=load)
+        for seconds, rounds, date, load in zip(
+            (0.5, 0.1, 0.2), (35, 7, 7), dates, (0.5, 2.0, 0.75), strict=True
+        )
+    ]
+    found = merged(processes)
+    assert found.to_torch.median == found.seconds.median == 0.2
+    assert found.seconds == Spread.of([0.5, 0.1, 0.2])
+    assert (found.rounds, found.processes, found.session) == (49, 3, dates[0])
+    assert (found.load, found.compile_seconds) == (2.0, 0.75)
+    assert found.to_stock is None
+
+
+def test_merged_keeps_a_failure():
+    """Who failed in one process has no time: it is not known what the others' are worth."""
+    failed = row(seconds=None, failure="wrong: error 1", rounds=0, error=1.0)
+    found = merged([in_process(0.5), failed, in_process(0.5)])
+    assert (found.failure, found.error, found.seconds) == ("wrong: error 1", 1.0, None)
+    assert found.to_torch is None
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [row(contender="jconv"), row(contender="stock")],
+        [row(pass_="dx"), row(pass_="dw")],
+        [row(), row(session=dataclasses.replace(SESSION, settings={"OMP_NUM_THREADS": "1"}))],
+    ],
+)
+def test_merged_refuses_different_things(rows):
+    with pytest.raises(ValueError, match="of one thing"):
+        merged(rows)

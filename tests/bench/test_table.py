@@ -124,6 +124,12 @@ def test_document_has_a_part_for_each_setting():
     assert "with oneDNN" in text
 
 
+def test_document_says_what_was_measured_in_several_processes():
+    rows = [row("c3_56x64", pass_, processes=n) for pass_, n in (("fwd", 3), ("dx", 3), ("dw", 1))]
+    assert "2 of 3 rows are of 3 processes each." in document("cpu", rows, [])
+    assert "processes each" not in document("cpu", rows[2:], [])
+
+
 def test_document_says_what_has_no_time():
     rows = [row(), row(contender="torch", seconds=None, failure="wrong: a | b")]
     text = document("cpu", rows, ["conv.jsonl"])
