@@ -16,8 +16,12 @@ import jax
 from jconv.core.machine import cores, cpu, installed
 
 PACKAGES = ("jconv", "jax", "jaxlib", "flax", "numpy")
-# Environment variables that change times: the C library's allocator, XLA, and numbers of threads.
-SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "XLA_FLAGS", "OMP_", "KMP_", "MKL_")
+# Environment variables that change times: the C library's allocator, huge pages, XLA, and numbers
+# of threads.
+SETTINGS = (
+    "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "JCONV_HUGE_PAGES", "THP_MEM_ALLOC_ENABLE",
+    "XLA_FLAGS", "OMP_", "KMP_", "MKL_",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "pages.h"
 #include "scratch.h"
 #include "threads.h"
 
@@ -80,6 +81,7 @@ ffi::Error Forward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
         std::memcpy(y->untyped_data(), buffer.untyped_data(), y->size_bytes());
       }
     }
+    OnHugePages(*y);
     Run(spec, pool, x.untyped_data(), w.untyped_data(), b, y->untyped_data(), *scratch);
   };
   return Guarded("conv", body, [&] { return spec.Text(); });
@@ -92,6 +94,7 @@ ffi::Error Gradient(const char* op, ConvKind kind, ffi::ThreadPool pool, ffi::An
   const auto body = [&] {
     spec = SpecOf(kind, x, w, y, stride, pads, dilation, groups);
     spec.Check();
+    OnHugePages(kind == ConvKind::kInputGrad ? x : w);
     Run(spec, pool, x.untyped_data(), w.untyped_data(), nullptr, y.untyped_data(), scratch);
   };
   return Guarded(op, body, [&] { return spec.Text(); });

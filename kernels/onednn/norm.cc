@@ -10,6 +10,8 @@
 
 #include "norm.h"
 
+#include "pages.h"
+
 namespace jconv {
 namespace {
 
@@ -118,6 +120,7 @@ ffi::Error Standardize(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer sc
     Require(z->element_type() == x.element_type(), "z must have x's dtype");
     ForType(x.element_type(), "x", [&](auto type) {
       using Number = decltype(type);
+      OnHugePages(*z);
       Forward<Number> f{Numbers<Number>(x),           Floats(scale, "scale"), Floats(bias, "bias"),
                         BoundsOf(low, high),          Numbers<Number>(*z),    Floats(*mean, "mean"),
                         Floats(*variance, "variance")};

@@ -12,6 +12,7 @@
 
 #include "norm.h"
 #include "norm_grad_rows.h"
+#include "pages.h"
 
 namespace jconv {
 namespace {
@@ -177,6 +178,7 @@ ffi::Error Grad(ffi::ThreadPool pool, ffi::AnyBuffer dz, ffi::AnyBuffer dmean,
             "dz, x and dx must have the same dtype");
     ForType(x.element_type(), "x", [&](auto type) {
       using Number = decltype(type);
+      OnHugePages(*dx);
       Backward<Number> g{
           Numbers<Number>(dz),  Floats(dmean, "dmean"),       Floats(dvariance, "dvariance"),
           Numbers<Number>(x),   Floats(scale, "scale"),       Floats(bias, "bias"),

@@ -13,6 +13,7 @@
 
 #include <type_traits>
 
+#include "pages.h"
 #include "pool_rows.h"
 #include "threads.h"
 
@@ -63,6 +64,7 @@ ffi::Error MaxPool(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::AnyB
   const auto call = PoolingOf(x, *y, size, stride, pads, dilation);
   const auto body = [&] {
     call.Check();
+    OnHugePages(*y);
     Require(x.element_type() == y->element_type(), "x and y must have the same dtype");
     ForType(x.element_type(), "x", [&](auto type) {
       using T = decltype(type);
@@ -94,6 +96,7 @@ ffi::Error AlongTaps(const char* op, ffi::ThreadPool pool, bool adjoint, const P
                      const ffi::AnyBuffer& to) {
   const auto body = [&] {
     call.Check();
+    OnHugePages(to);
     ForTypes(from, to, [&](auto in, auto out) {
       using In = decltype(in);
       using Out = decltype(out);
@@ -123,6 +126,7 @@ ffi::Error SumPool(const char* op, ffi::ThreadPool pool, bool adjoint, const Poo
                    const ffi::AnyBuffer& from, const ffi::AnyBuffer& to, double divisor) {
   const auto body = [&] {
     call.Check();
+    OnHugePages(to);
     ForTypes(from, to, [&](auto in, auto out) {
       using In = decltype(in);
       using Out = decltype(out);

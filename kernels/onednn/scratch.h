@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 
+#include "pages.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace jconv {
@@ -22,6 +23,7 @@ constexpr size_t Aligned(size_t bytes) {
 class Scratch {
  public:
   Scratch(xla::ffi::AnyBuffer buffer, size_t bytes) {
+    OnHugePages(buffer);
     char* start = static_cast<char*>(buffer.untyped_data());
     const size_t skip =
         Aligned(reinterpret_cast<uintptr_t>(start)) - reinterpret_cast<uintptr_t>(start);

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <exception>
 
+#include "pages.h"
 #include "scratch.h"
 #include "threads.h"
 #include "winograd_desk.h"
@@ -179,6 +180,7 @@ ffi::Error HandleCorrelate(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffe
   WinogradSpec spec;
   spec.transposed = transposed;
   const auto run = [&](const WinogradSpec& call, const WinogradPlan& plan, Scratch memory_left) {
+    OnHugePages(*y);
     Correlate(pool, call, plan, Floats(x, "x"), Floats(w, "w"), Floats(*y, "y"),
               std::move(memory_left));
   };
