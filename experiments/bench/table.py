@@ -19,10 +19,11 @@ from jconv.bench.table import Line, in_words, inverse, lines, means, millisecond
 HERE = Path(__file__).parent
 READING = """\
 Times are milliseconds per call, medians over rounds in which the contenders take turns: seven, and
-in rows of commit 6c9700a and later up to five times as many until jconv's ratios are known to 5 %.
-Ratios are medians of the rounds' ratios, with the 20th and 80th percentile in parentheses. Where
-the header says so, all this was done in several processes, one after the other: times and ratios
-are then medians of the processes' medians, and the percentiles are those of these.
+up to five times as many until jconv's ratios are known to 5 %. Ratios are medians of the rounds'
+ratios, with the 20th and 80th percentile in parentheses. Where a header says that rows are of
+several processes, these took five rounds each, one process after the other, and times and ratios
+are medians of the processes' medians, the percentiles are theirs: what a process's memory is like
+is settled early in its life, and changes a time by half.
 **stock/jconv** is how many times faster jconv is than stock JAX (`jax.lax`, norms: Flax NNX);
 **jconv/torch** is jconv's time as a fraction of PyTorch's (channels last, as many threads). Below
 each other: forward, and of convolutions the gradient in the input and in the filter, each alone;
