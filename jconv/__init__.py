@@ -59,6 +59,7 @@ from jconv.ops import resize as resize
 from jconv.ops import rms_norm as rms_norm
 from jconv.ops import roi_align as roi_align
 from jconv.ops import roi_pool as roi_pool
+from jconv.ops import scale_bias_act as scale_bias_act
 from jconv.ops import separable_conv as separable_conv
 from jconv.ops import space_to_depth as space_to_depth
 from jconv.ops import spectral_norm as spectral_norm

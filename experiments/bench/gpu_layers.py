@@ -5,6 +5,8 @@ PyTorch on layers of ResNets, ConvNeXt-T, MobileNetV2 and U-Nets, 256 images in 
     fwd    x, w -> y           x, and scale and bias -> y
     dx     dy, w -> dx         bwd: what fwd kept, dy -> dx, and dscale and dbias
     dw     x, dy -> dw
+
+What follows a convolution has passes of its own (gpu_epilogues.py).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from gpu_epilogues import EPILOGUES, PASSES, Epilogue
 from gpu_timing import Queued, Work, attempt, copies, dispatch_seconds, rows
 
 from jconv import bench
@@ -23,7 +26,7 @@ from jconv.bench.cases import CONVOLUTIONS, MORE, NORMS, SUITE, Case
 from jconv.bench.programs import STOCK, ours, shapes, stock
 
 # The most important first: the part may run out of time.
-LAYERS: Mapping[str, Case] = {
+LAYERS: Mapping[str, Case | Epilogue] = {
     "maxpool3s2_112x64": SUITE["maxpool3s2"],
     "layernorm_56x96": MORE["layernorm_56x96"],
     "batchnorm_56x64": SUITE["batchnorm"],
@@ -32,6 +35,7 @@ LAYERS: Mapping[str, Case] = {
     "dw3dil2_28x192": Case("conv", (0, 28, 28, 192), (3, 3, 1, 192), "DeepLab", 1, 2, 2, 192),
     "dw3s2_56x144": Case("conv", (0, 56, 56, 144), (3, 3, 1, 144), "MobileNetV2", 2, 1, 1, 144),
     "maxpool2_112x64": SUITE["maxpool2"],
+    **EPILOGUES,
     "dw7_14x384": Case("conv", (0, 14, 14, 384), (7, 7, 1, 384), "ConvNeXt-T", 1, 3, 1, 384),
     "layernorm_14x384": Case("layer_norm", (0, 14, 14, 384), origin="ConvNeXt-T stage 3"),
     "groupnorm_28x256": SUITE["groupnorm32"],
@@ -52,7 +56,7 @@ LAYERS: Mapping[str, Case] = {
 IMAGES, DTYPE = 256, "bfloat16"
 
 
-def layers(tiny: bool) -> Iterator[tuple[str, Case]]:
+def layers(tiny: bool) -> Iterator[tuple[str, Case | Epilogue]]:
     """The cases, with their batch; in a rehearsal the first of each operation and family."""
     seen: set[tuple[str, str]] = set()
     for name, case in LAYERS.items():
@@ -64,8 +68,10 @@ def layers(tiny: bool) -> Iterator[tuple[str, Case]]:
             yield name, _small(case)
 
 
-def _small(case: Case) -> Case:
+def _small(case: Case | Epilogue) -> Case | Epilogue:
     """2 images of 5 pixels with 16 channels, windows of 3 at most, no more than 4 groups."""
+    if isinstance(case, Epilogue):
+        return dataclasses.replace(case, x=(2, 5, 5, 16), dtype=DTYPE)
     c, depthwise = 16, case.family == "depthwise"
     groups = c if depthwise else min(case.groups, 4)
     w = (*(min(r, 3) for r in case.w[:-2]), c // groups, c) if case.w else ()
@@ -102,7 +108,7 @@ def measure_layers(work: Work, peer: bench.Peer | None) -> None:
             least, flops = cost(case, pass_)
             entries = {
                 "jconv:triton": attempt("triton", lambda: queued(case, pass_, "triton")),  # noqa: B023
-                "stock": attempt(STOCK[case.op], lambda: queued(case, pass_, None)),  # noqa: B023
+                "stock": attempt(_stock_name(case), lambda: queued(case, pass_, None)),  # noqa: B023
             }
             if peer is not None:
                 entries["torch"] = attempt("torch", lambda: prepared(peer, case, pass_))  # noqa: B023
@@ -112,19 +118,27 @@ def measure_layers(work: Work, peer: bench.Peer | None) -> None:
             )  # fmt: skip
 
 
-def passes(case: Case) -> tuple[str, ...]:
+def _stock_name(case):
+    return f"jax.nn.{case.activation}" if isinstance(case, Epilogue) else STOCK[case.op]
+
+
+def passes(case: Case | Epilogue) -> tuple[str, ...]:
     """Forward, and each gradient apart; nobody asks for that of an image of three colours."""
+    if isinstance(case, Epilogue):
+        return PASSES
     if case.op not in CONVOLUTIONS:
         return ("fwd", "bwd")
     return ("fwd", "dx", "dw") if case.x[-1] > 3 else ("fwd", "dw")
 
 
-def cost(case: Case, pass_: str) -> tuple[int, int]:
+def cost(case: Case | Epilogue, pass_: str) -> tuple[int, int]:
     """The fewest bytes that a pass can move, and its products and sums.
 
     A pooling's backward pass reads dy and, for the largest, a byte for each window; a norm's x and
     dy; both write dx. Parameters of norms don't count.
     """
+    if isinstance(case, Epilogue):
+        return case.least_bytes(pass_), 0
     x, y, w = (math.prod(shape) for shape in (case.x, case.output, case.w))
     wide = jnp.dtype(case.dtype).itemsize
     if case.op in CONVOLUTIONS:
@@ -136,10 +150,12 @@ def cost(case: Case, pass_: str) -> tuple[int, int]:
     return wide * (x + y) + (y if case.op == "max_pool" else 0), 0
 
 
-def queued(case: Case, pass_: str, implementation: str | None) -> Queued:
+def queued(case: Case | Epilogue, pass_: str, implementation: str | None) -> Queued:
     """jconv's computation by an implementation, or stock JAX's, ready to be timed."""
 
     def program(which: str) -> Callable[..., Any]:
+        if isinstance(case, Epilogue):
+            return case.program(which, implementation)
         return ours(case, which, implementation) if implementation else stock(case, which)
 
     least, _ = cost(case, pass_)
@@ -154,13 +170,14 @@ def queued(case: Case, pass_: str, implementation: str | None) -> Queued:
     return Queued(lambda back, dy: back(dy), copies(kept, least))
 
 
-def prepared(peer: bench.Peer, case: Case, pass_: str) -> bench.Peer:
+def prepared(peer: bench.Peer, case: Case | Epilogue, pass_: str) -> bench.Peer:
     """PyTorch's process with the pass ready to be timed."""
     peer.prepare("operation", {"case": dataclasses.asdict(case), "which": pass_})
     return peer
 
 
 def _operands(case, pass_, number):
-    keys = jax.random.split(jax.random.key(number), 4)
-    parts = zip(keys, shapes(case, pass_), strict=False)
+    keys = jax.random.split(jax.random.key(number), 5)
+    given = case.shapes(pass_) if isinstance(case, Epilogue) else shapes(case, pass_)
+    parts = zip(keys, given, strict=False)
     return [jax.random.normal(key, shape, jnp.dtype(case.dtype)) for key, shape in parts]

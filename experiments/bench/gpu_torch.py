@@ -43,6 +43,8 @@ def wait():
 def operation(operands, case, which):
     """The function that computes a pass of a case, given as the fields of `Case`."""
     dtype = getattr(torch, case["dtype"])
+    if case["op"] == "scale_bias_act":
+        return _epilogue(case, which, dtype)
     convolution = case["op"] in ("conv", "conv_transpose")
     x = torch.randn(case["x"], dtype=dtype)
     if convolution:
@@ -83,6 +85,40 @@ def _forward(case, x, scale, bias):
     if case["op"] == "layer_norm":
         return F.layer_norm(x, x.shape[-1:], scale, bias)
     return F.group_norm(x, case["groups"], scale, bias)
+
+
+ACTIVATIONS = {
+    "relu": F.relu, "silu": F.silu, "hard_swish": F.hardswish, "gelu_exact": F.gelu,
+}  # fmt: skip
+
+
+def _epilogue(case, which, dtype):
+    """What follows a convolution, in one kernel of `torch.compile` each way."""
+    n, *_, c = case["x"]
+    x = torch_ops._image(torch.randn(case["x"], dtype=dtype))
+    parameters = [torch.randn(shape, dtype=dtype) for shape in ((c, 1, 1), (c, 1, 1), (n, c, 1, 1))]
+    act, given = ACTIVATIONS[case["activation"]], [x, *parameters[: 2 + case["gated"]]]
+
+    @torch.compile
+    def forward(x, scale, bias, *gate):
+        y = act(x.float() * scale + bias)
+        return (y * gate[0] if gate else y).to(dtype)
+
+    if which == "fwd":
+
+        def alone():
+            with torch.no_grad():
+                return forward(*given)
+
+        return alone
+    dy = torch.randn_like(x)
+    given = [tensor.requires_grad_() for tensor in given]
+
+    def full():
+        y = forward(*given)
+        return y, *torch.autograd.grad(y, given, dy)
+
+    return full
 
 
 def train_step(operands, network, options, batch, pixels, compiled):

@@ -21,6 +21,7 @@ from jconv.ops.dropout import channel_dropout as channel_dropout
 from jconv.ops.dropout import dropout as dropout
 from jconv.ops.dropout import gaussian_dropout as gaussian_dropout
 from jconv.ops.dropout import stochastic_depth as stochastic_depth
+from jconv.ops.epilogue import scale_bias_act as scale_bias_act
 from jconv.ops.fft_conv import fft_conv as fft_conv
 from jconv.ops.grid_sample import affine_grid as affine_grid
 from jconv.ops.grid_sample import grid_sample as grid_sample

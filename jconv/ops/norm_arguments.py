@@ -27,6 +27,21 @@ def arrays_of(
       ValueError: x is not floating point, or of the float8 that has neither 0 nor negative
         numbers; epsilon is no number, or negative.
     """
+    x = floating(op, x, name)
+    if not isinstance(hashable(epsilon), int | float):
+        raise ValueError(f"{op}: epsilon must be one real number; got epsilon={epsilon!r}")
+    if not epsilon >= 0:
+        raise ValueError(f"{op}: epsilon must not be negative; got epsilon={epsilon}")
+    return x, *(None if value is None else jnp.asarray(value) for value in parameters)
+
+
+def floating(op: str, x: Any, name: str = "x") -> jax.Array:
+    """x, which the caller calls `name`, as an array.
+
+    Raises:
+      ValueError: it is not floating point, or of the float8 that has neither 0 nor negative
+        numbers.
+    """
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{op}: {name} must be floating point; got {name} {x.shape} of {x.dtype}")
@@ -35,11 +50,7 @@ def arrays_of(
             f"{op}: {name} must be of a dtype that has 0 and negative numbers; got {name} "
             f"{x.shape} of {x.dtype}"
         )
-    if not isinstance(hashable(epsilon), int | float):
-        raise ValueError(f"{op}: epsilon must be one real number; got epsilon={epsilon!r}")
-    if not epsilon >= 0:
-        raise ValueError(f"{op}: epsilon must not be negative; got epsilon={epsilon}")
-    return x, *(None if value is None else jnp.asarray(value) for value in parameters)
+    return x
 
 
 def check_per_channel(op: str, x: jax.Array, least: int, **parameters: jax.Array | None) -> None:

@@ -29,6 +29,8 @@ _MODULES = {
     "standardize": "norms",
     "standardize_grad": "norms",
     "standardize_tangent": "norms",
+    "scale_bias_act": "epilogue",
+    "scale_bias_act_grad": "epilogue",
     "window_sum": "avg_pooling",
     "window_spread": "avg_pooling",
 }

@@ -31,8 +31,7 @@ import triton.language as tl
 from jax import lax
 
 from .launch import launch
-from .pixels import Pixels, add_up, held_between, map_back, map_forward, measure
-from .tiles import blocks, channels, power_of_two
+from .pixels import Pixels, add_up, held_between, map_back, map_forward, measure, own, spread
 
 ELEMENTS = 2048  # of a block: 16 for each of 128 threads, two loads of 16 bytes of bfloat16
 PROGRAMS = 1056  # eight for each of 132 multiprocessors: 32 KiB in flight on each
@@ -122,29 +121,11 @@ def _joined(near, rest, variance, centre, over):
 
 def _spread(cut):
     """The grid, and how the kernels cut a call."""
-    block_c = channels(cut.c, most=64)
-    block_m = power_of_two(cut.m, least=1, most=ELEMENTS // block_c)
-    columns = blocks(cut.c, block_c)
-    parts = max(PROGRAMS // (cut.b * columns), 1)
-    together = blocks(blocks(cut.m, block_m), parts)
-    parts = blocks(cut.m, block_m * together)
-    static = {"PARTS": parts, "TOGETHER": together, "BLOCK_M": block_m, "BLOCK_C": block_c}
-    return (cut.b * parts, columns), cut.constants() | static
+    grid, static = spread(cut, ELEMENTS, PROGRAMS)
+    return grid, cut.constants() | static
 
 
 # fmt: off
-@triton.jit
-def _own(C: tl.constexpr, L: tl.constexpr, PER_EXAMPLE: tl.constexpr,
-         PARTS: tl.constexpr, BLOCK_C: tl.constexpr):
-    """The program's example and part, its channels, their groups and where their scales are."""
-    b, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    of_scale = c
-    if PER_EXAMPLE:
-        of_scale = b * C + c
-    return b, part, c, b * (C // L) + c // L, of_scale
-
-
 @triton.jit
 def _affine(
     variance_ptr, scale_ptr, bias_ptr, group, of_scale, mine, EPSILON: tl.constexpr,
@@ -162,7 +143,7 @@ def _measure(
     CENTRE: tl.constexpr, PARTS: tl.constexpr, TOGETHER: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):
-    b, part, c, group, _ = _own(C, L, PER_EXAMPLE, PARTS, BLOCK_C)
+    b, part, c, group, _ = own(C, L, PER_EXAMPLE, PARTS, BLOCK_C)
     near = tl.load(near_ptr + group, mask=c < C, other=0.0)
     mean, squares = measure(
         x_ptr, b, part * TOGETHER, c, c < C, near, M, C, CENTRE, TOGETHER, BLOCK_M, BLOCK_C,
@@ -180,7 +161,7 @@ def _map(
     HELD: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
     PARTS: tl.constexpr, TOGETHER: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):
-    b, part, c, group, of_scale = _own(C, L, PER_EXAMPLE, PARTS, BLOCK_C)
+    b, part, c, group, of_scale = own(C, L, PER_EXAMPLE, PARTS, BLOCK_C)
     factor, bias = _affine(variance_ptr, scale_ptr, bias_ptr, group, of_scale, c < C, EPSILON)
     near = tl.load(near_ptr + group, mask=c < C, other=0.0)
     rest = tl.load(rest_ptr + group, mask=c < C, other=0.0)
@@ -198,7 +179,7 @@ def _sums(
     HELD: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
     PARTS: tl.constexpr, TOGETHER: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):
-    b, part, c, group, of_scale = _own(C, L, PER_EXAMPLE, PARTS, BLOCK_C)
+    b, part, c, group, of_scale = own(C, L, PER_EXAMPLE, PARTS, BLOCK_C)
     factor, bias = _affine(variance_ptr, scale_ptr, bias_ptr, group, of_scale, c < C, EPSILON)
     mean = tl.load(mean_ptr + group, mask=c < C, other=0.0)
     of_t, of_product = add_up(
@@ -218,7 +199,7 @@ def _map_back(
     HELD: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
     PARTS: tl.constexpr, TOGETHER: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):
-    b, part, c, group, of_scale = _own(C, L, PER_EXAMPLE, PARTS, BLOCK_C)
+    b, part, c, group, of_scale = own(C, L, PER_EXAMPLE, PARTS, BLOCK_C)
     factor, bias = _affine(variance_ptr, scale_ptr, bias_ptr, group, of_scale, c < C, EPSILON)
     mean = tl.load(mean_ptr + group, mask=c < C, other=0.0)
     slope = tl.load(slope_ptr + group, mask=c < C, other=0.0)

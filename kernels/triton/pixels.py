@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import triton
 import triton.language as tl
 
+from .tiles import blocks, channels, power_of_two
+
 MOST_CHANNELS = 2**20  # blocks of them are one axis of a grid, which takes 2**16
 
 
@@ -96,6 +98,23 @@ class Pixels:
         return jnp.sum(sums.reshape(self.shape), shared, keepdims=True)
 
 
+def spread(cut: Pixels, elements: int, programs: int) -> tuple[tuple[int, int], dict[str, int]]:
+    """The grid, and how each example's pixels are cut into PARTS of TOGETHER blocks.
+
+    Args:
+      elements: of a block.
+      programs: the fewest, where there are pixels for as many.
+    """
+    block_c = channels(cut.c, most=64)
+    block_m = power_of_two(cut.m, least=1, most=elements // block_c)
+    columns = blocks(cut.c, block_c)
+    parts = max(programs // (cut.b * columns), 1)
+    together = blocks(blocks(cut.m, block_m), parts)
+    parts = blocks(cut.m, block_m * together)
+    static = {"PARTS": parts, "TOGETHER": together, "BLOCK_M": block_m, "BLOCK_C": block_c}
+    return (cut.b * parts, columns), static
+
+
 def held_between(epsilon: float, centre: bool, bounds: Any) -> dict[str, Any]:
     """Of every norm's kernels."""
     low, high = (-math.inf, math.inf) if bounds is None else bounds
@@ -128,6 +147,20 @@ def passed(t, z, LOW: tl.constexpr, HIGH: tl.constexpr):
 
 
 # fmt: off
+@triton.jit
+def own(C: tl.constexpr, L: tl.constexpr, PER_EXAMPLE: tl.constexpr,
+        PARTS: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Of a program of `spread`: its example and part, its channels, their groups and where their
+    scales are.
+    """
+    b, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    of_scale = c
+    if PER_EXAMPLE:
+        of_scale = b * C + c
+    return b, part, c, b * (C // L) + c // L, of_scale
+
+
 @triton.jit
 def block_of(b, block, c, mine, M: tl.constexpr, C: tl.constexpr, BLOCK_M: tl.constexpr):
     """Where a block lies in an array (B, M, C), its pixels, and what of it is there."""

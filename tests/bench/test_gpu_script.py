@@ -51,6 +51,26 @@ class Fake:
         return calls * self.each
 
 
+@pytest.mark.parametrize(("pass_", "arrays"), [("fwd", 2), ("full", 5)])
+def test_least_bytes_of_what_follows_a_convolution(scripts, pass_, arrays):
+    case = scripts["layers"].Epilogue((2, 8, 8, 4), "silu", gated=True, dtype="bfloat16")
+    assert scripts["layers"].cost(case, pass_) == (2 * arrays * 512, 0)
+
+
+def test_what_follows_a_convolution_without_jconv(scripts):
+    import jax
+    import numpy as np
+
+    for name, layer in scripts["layers"].EPILOGUES.items():
+        case = scripts["layers"]._small(layer)
+        given = scripts["layers"]._operands(case, "full", 0)
+        stock, ours = (jax.jit(case.program("full", by))(*given) for by in (None, "direct"))
+        for a, e in zip(ours, stock, strict=True):
+            assert a.dtype == e.dtype
+            a, e = (np.asarray(array, np.float32) for array in (a, e))
+            np.testing.assert_allclose(a, e, rtol=0.02, atol=0.02, err_msg=name)
+
+
 @pytest.mark.parametrize(
     ("case", "pass_", "least", "flops"),
     [

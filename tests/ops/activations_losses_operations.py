@@ -11,6 +11,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jconv import losses
 from jconv.ops.drop_block import drop_block
@@ -21,6 +22,7 @@ from jconv.ops.dropout import (
     gaussian_dropout,
     stochastic_depth,
 )
+from jconv.ops.epilogue import scale_bias_act
 from jconv.ops.prelu import prelu
 from tests.ops.operations import Op
 
@@ -124,6 +126,17 @@ def plain_huber(x, target):
     return jnp.where(d <= 0.7, d**2 / 2, 0.7 * (d - 0.35))
 
 
+def excitation(x):
+    """A gate for each example and channel, as squeeze and excitation makes it."""
+    return 1 / (1 + jnp.exp(-x.mean((1, 2))))
+
+
+def plain_excited(x, scale, bias):
+    z = x * scale + bias
+    u = (2 / np.pi) ** 0.5 * (z + 0.044715 * z**3)
+    return excitation(x)[:, None, None] * z * (1 + jnp.tanh(u)) / 2
+
+
 cross_entropy = loss(losses.softmax_cross_entropy, label_smoothing=0.2, weight=WEIGHT)
 focal = loss(losses.softmax_focal, gamma=1.5, weight=WEIGHT, ignore_index=-1)
 TWO = (LOGITS, LOGITS[1:])
@@ -132,6 +145,12 @@ OPS = {
     "prelu": Op(
         prelu, lambda x, slope: jnp.maximum(x, 0) + slope * jnp.minimum(x, 0),
         ((2, 2, 3), (3,)), (1,),
+    ),
+    "scale_bias_act_excited": Op(
+        lambda x, scale, bias: scale_bias_act(
+            x, scale, bias, activation="gelu", gate=excitation(x)
+        ),
+        plain_excited, (*IMAGE, (2,), (2,)), (),
     ),
     "drop_block": random(functools.partial(drop_block, rate=RATE, block_size=(2, 3)), blocks),
     "softmax_cross_entropy": Op(of_targets(cross_entropy), of_targets(plain_softmax), TWO, ()),

@@ -81,6 +81,11 @@ def normalised(x, scale, bias):
     return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias, mean, variance
 
 
+def gated_silu(x, scale, bias, gate):
+    z = x * scale + bias
+    return gate * z / (1 + jnp.exp(-z))
+
+
 OPS = {
     "conv_1d": convolution((2, 5, 2), (3, 2, 2)),
     "conv_2d": convolution((2, 4, 3, 2), (3, 2, 2, 2)),
@@ -113,5 +118,11 @@ OPS = {
     "batch_norm": Op(
         lambda x, scale, bias: jconv.batch_norm(x, scale, bias),
         normalised, ((2, 3, 2, 2), (2,), (2,)), (),
+    ),
+    "scale_bias_act": Op(
+        lambda x, scale, bias, gate: jconv.scale_bias_act(
+            x, scale, bias, activation="silu", gate=gate
+        ),
+        gated_silu, ((2, 3, 2, 2), (2,), (2,), (2,)), (),
     ),
 }  # fmt: skip

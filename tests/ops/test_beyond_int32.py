@@ -98,6 +98,7 @@ WORK = {
     "filter_response_norm": case(jconv.filter_response_norm, IMAGE, CHANNEL, CHANNEL),
     "tlu": case(jconv.tlu, IMAGE, CHANNEL),
     "prelu": case(jconv.prelu, IMAGE, CHANNEL),
+    "scale_bias_act": case(jconv.scale_bias_act, IMAGE, CHANNEL, CHANNEL),
     "weight_norm": case(jconv.weight_norm, (2**16, 2**16, 1), CHANNEL),
     "weight_standardize": case(jconv.weight_standardize, (2**16, 2**16, 1)),
     "spectral_norm": case(lambda w, u: jconv.spectral_norm(w, u)[0], (2**16, 2**16, 1), CHANNEL),

@@ -175,6 +175,10 @@ CASES = {
     "stochastic_depth": (random(jconv.stochastic_depth, 0.0), (image,), 2, ""),
     "drop_block": (random(jconv.drop_block, 0.0, 1), (image,), 2, ""),
     "prelu": (jconv.prelu, (image, channels), 2, ""),
+    "scale_bias_act": (
+        functools.partial(jconv.scale_bias_act, activation="relu"), (image, channels, channels), 9,
+        "",
+    ),
     "losses.softmax_cross_entropy": (labelled(losses.softmax_cross_entropy), (image,), 0, "C"),
     "losses.softmax_focal": (labelled(losses.softmax_focal), (image,), 0, "C"),
     "losses.sigmoid_cross_entropy": (

@@ -41,13 +41,17 @@ def convnext(params: Any, x: jax.Array, implementation: str | None) -> jax.Array
 
 
 def pooled(params: Any, x: jax.Array, implementation: str | None) -> jax.Array:
-    """Stem, max pooling, a strided and a dilated depthwise convolution, average pooling, head."""
+    """Stem, max pooling, a strided and a dilated depthwise convolution, with an excitation in
+    between, average pooling, head.
+    """
     named: dict[str, Any] = {"implementation": implementation}
     x = jconv.conv(x, _low(params["stem"]))
     x = jconv.max_pool(x, 3, stride=2, padding=1, **named)
     x = jconv.conv(x, _low(params["strided"]), stride=2, groups=WIDTH, **named)
     x = jconv.rms_norm(x, params["scale"], **named)
-    x = jconv.conv(jax.nn.silu(x), _low(params["dilated"]), dilation=2, groups=WIDTH, **named)
+    gate = jax.nn.sigmoid(jnp.mean(x, (1, 2)))
+    x = jconv.scale_bias_act(x, None, params["bias"], activation="silu", gate=gate, **named)
+    x = jconv.conv(x, _low(params["dilated"]), dilation=2, groups=WIDTH, **named)
     x = jconv.avg_pool(x, 2, **named)
     return jnp.mean(x, (1, 2)) @ _low(params["head"])
 
@@ -86,6 +90,7 @@ KERNELS = {
     "pooled": DEPTHWISE + collections.Counter(
         jconv_max_pooling_largest_and_tap=1, jconv_max_pooling_put=1, jconv_layer_norm_forward=1,
         jconv_layer_norm_grad=1, jconv_avg_pooling_sum=1, jconv_avg_pooling_spread=1,
+        jconv_epilogue_forward=1, jconv_epilogue_grad=1,
     ),
 }  # fmt: skip
 

@@ -61,6 +61,17 @@ def group_norm(x, scale, **options):
     return jconv.group_norm(x, scale, scale, **options)
 
 
+def epilogue(x, scale, bias, *gate, **options):
+    return jconv.scale_bias_act(x, scale, bias, gate=gate[0] if gate else None, **options)
+
+
+def acted(x, activation, *, gated=False):
+    """What follows a convolution, with a gate or without."""
+    c = x[-1]
+    parameters = ((c,), (c,), *([(x[0], c)] if gated else []))
+    return x, parameters, functools.partial(epilogue, activation=activation)
+
+
 # Shape of x, shapes of the parameters, the operation: layers of networks, and odd sizes.
 CASES: dict[str, tuple[tuple[int, ...], tuple[tuple[int, ...], ...], Any]] = {
     "max_pool_3s2": pool((N, 112, 112, 64), jconv.max_pool, 3, stride=2, padding=1),
@@ -84,6 +95,11 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[tuple[int, ...], ...], Any]] = {
     "group_norm_768": norm((32, 7, 7, 768), group_norm, groups=1),
     "group_norm_odd": norm((33, 5, 7, 55), group_norm, groups=11),
     "instance_norm_128": norm((N, 64, 64, 128), jconv.instance_norm),
+    "silu_gate_144": acted((N, 56, 56, 144), "silu", gated=True),
+    "hard_swish_gate_672": acted((32, 14, 14, 672), "hard_swish", gated=True),
+    "gelu_384": acted((N, 56, 56, 384), "gelu_exact"),
+    "gelu_tanh_3072": acted((N, 7, 7, 3072), "gelu"),
+    "relu6_odd": acted((3, 5, 7, 37), "relu6", gated=True),
     "conv3": dense((N, 28, 28, 64), 3, 128),
     "conv3_strided": dense((N, 28, 28, 128), 3, 64, stride=2, padding=1),
     "conv1": dense((N, 14, 14, 256), 1, 64),

@@ -35,6 +35,18 @@ def rms_norm(x, scale):
     return jconv.rms_norm(x, scale, implementation="triton")
 
 
+def epilogue(x, w):
+    """With a gate for each example."""
+    scale, gate = jnp.sum(w, (0, 1, 2)), jnp.mean(x, (1, 2))
+    return jconv.scale_bias_act(
+        x, scale, scale, activation="silu", gate=gate, implementation="triton"
+    )
+
+
+def activation(x):
+    return jconv.scale_bias_act(x, activation="relu", implementation="triton")
+
+
 def max_pool(x):
     return jconv.max_pool(x, 3, stride=2, padding=1, implementation="triton")
 
@@ -61,6 +73,8 @@ CASES = {
     "depthwise": (depthwise, (IMAGE, TAPS), (EXAMPLES, CHANNELS, BOTH)),
     "layer_norm": (layer_norm, (IMAGE, LINE), (EXAMPLES,)),
     "rms_norm": (rms_norm, (IMAGE, LINE), (EXAMPLES,)),
+    "epilogue": (epilogue, (IMAGE, TAPS), (EXAMPLES, CHANNELS, BOTH)),
+    "activation": (activation, (IMAGE,), (EXAMPLES, CHANNELS, BOTH)),
     "max_pool": (max_pool, (IMAGE,), (EXAMPLES, CHANNELS, BOTH)),
     "avg_pool": (avg_pool, (IMAGE,), (EXAMPLES, CHANNELS, BOTH)),
 }

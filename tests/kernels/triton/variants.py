@@ -73,6 +73,17 @@ def _groups(examples, n, groups, c):
     return _norm((examples, n, n, groups, c), (1, 2, 4))
 
 
+def _epilogue(n, c, activation, *, gated=False):
+    """x (256, n, n, c), a scale and a bias of each channel, a gate of each example's."""
+    image, line, gate = (256, n, n, c), (1, 1, 1, c), (256, 1, 1, c)
+    given = [(image, BF16), (line, F32), (line, F32), *([(gate, F32)] if gated else [])]
+    static = {"activation": activation}
+    return {
+        "scale_bias_act": (given, static),
+        "scale_bias_act_grad": ([(image, BF16), *given], static),
+    }
+
+
 LAYERS = {
     "3s2_112x64": _pools(112, 64, Window.of((112, 112), 3, stride=2, padding=1)),
     "2s2_112x64": _pools(112, 64, Window.of((112, 112), 2, stride=2)),
@@ -98,6 +109,12 @@ LAYERS = {
     "groupnorm_64x320": _groups(16, 64, 32, 10),
     "groupnorm_7x768": _groups(256, 7, 1, 768),
     "instancenorm_64x128": _norm((16, 64, 64, 128), (1, 2)),
+    "silu_gate_56x144": _epilogue(56, 144, "silu", gated=True),
+    "hardswish_gate_14x672": _epilogue(14, 672, "hard_swish", gated=True),
+    "gelu_56x384": _epilogue(56, 384, "gelu_exact"),
+    "gelutanh_7x3072": _epilogue(7, 3072, "gelu"),
+    "relu_56x256": _epilogue(56, 256, "relu"),
+    "relu6_112x96": _epilogue(112, 96, "relu6"),
 }
 VARIANTS = {
     f"{body}_{layer}": (body, shapes, static)
