@@ -15,7 +15,7 @@ import jax
 import pytest
 
 # optax multiplies int32 step counts with Python floats, which strict promotion forbids.
-CALLS_OPTAX = ("training", "runs", "cli", "docs")
+CALLS_OPTAX = ("training", "runs", "cli", "docs", "experiments")
 
 
 def pytest_addoption(parser):

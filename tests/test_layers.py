@@ -63,7 +63,9 @@ TABLE = {
     "jconv/bench": Row("jax flax numpy", "window core ops timing", lazily="jconv_kernels rich"),
     "jconv/tuning": Row("jax numpy", "core timing folders window"),
     "jconv/summary": Row("jax flax numpy", "aligned window ops receptive_field"),
-    "jconv/runs": Row("jax flax numpy", "core data models training summary visualize"),
+    "jconv/runs": Row(
+        "jax flax numpy", "core data models training receptive_field summary visualize"
+    ),
     "jconv/cli": Row("jax flax tyro rich", "*"),
     "jconv/__init__.py": Row("", "*"),
     "jconv/__main__.py": Row("", "cli"),

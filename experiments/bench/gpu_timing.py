@@ -122,12 +122,12 @@ def rows(
     ceilings, found = work.ceilings(), []
     for contender, entry in entries.items():
         seconds = Spread.of(times[contender]) if contender in times else None
-        against = {
-            f"to_{other}": ratio(times[contender], times[other])
+        to_stock, to_torch = (
+            ratio(times[contender], times[other])
             if seconds is not None and contender != other and other in times
             else None
             for other in (STOCK, TORCH)
-        }
+        )
         by_name: dict[str, float] = {}
         if seconds is not None:
             by_name = {"copy": least_bytes / seconds.median, "matmul": flops / seconds.median}
@@ -136,7 +136,8 @@ def rows(
         shares = [by_name[key] / ceilings[key] for key in by_name if key in ceilings]
         row = bench.Row(
             case=name, family=family, pass_=pass_, contender=contender,
-            implementation=entry.implementation, seconds=seconds, **against, rounds=work.rounds,
+            implementation=entry.implementation, seconds=seconds, to_stock=to_stock,
+            to_torch=to_torch, rounds=work.rounds,
             operand_bytes=least_bytes, temporary_bytes=entry.temporary_bytes,
             compile_seconds=entry.compile_seconds, error=entry.error, failure=entry.failure,
             load=None, session=work.session, bytes_per_second=by_name.get("copy"),

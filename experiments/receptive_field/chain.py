@@ -69,7 +69,9 @@ def fields(chain: Chain, draws: int, seed: int = 0) -> jax.Array:
         field = rf.gradient_maps(lambda x: chain(weight_key, x), x, magnitude="square")[0]
         return field / field.sum()
 
-    return jnp.stack([one(key) for key in jax.random.split(jax.random.key(seed), draws)])
+    # Threefry in every layer would be nearly all of what is compiled.
+    key = jax.random.key(seed, impl="rbg" if chain.dropout else None)
+    return jnp.stack([one(key) for key in jax.random.split(key, draws)])
 
 
 def radius_and_interval(chain: Chain, draws: int) -> rf.Interval:

@@ -2,7 +2,7 @@
 
 jconv train [DATA] [--model MODEL] [--resume RUN] ...     jconv evaluate RUN
 jconv predict RUN IMAGE ... [--top 3]                     jconv summary MODEL [--input 32,32,3]
-jconv receptive-field MODEL [--input 224,224,3]
+jconv receptive-field MODEL|RUN [--input 224,224,3] [--unit 3 3] [--image FILE] [--out FOLDER]
 jconv bench [--ops OP ...] [--quick] [--output FILE]
 """
 

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -24,6 +25,7 @@ from jconv.receptive_field import table
 from jconv.summary import receptive_fields, summarize
 from jconv.training import DamagedCheckpoint, Interrupted, NonFiniteLoss
 
+FIGURES = "receptive_field"  # the folder of figures, in that of a run or in the present one
 MENDABLE = (ValueError, OSError, NonFiniteLoss, DamagedCheckpoint, ImportError)
 
 
@@ -99,7 +101,10 @@ class Predict:
 
 @dataclasses.dataclass(frozen=True)
 class Summarize:
-    """Print a model's layers: output shapes, parameters, multiply-adds and bytes."""
+    """Print a model's layers: output shapes, receptive fields, parameters, multiply-adds, bytes.
+
+    Field and stride are in pixels of the image; a field of stride 0 does not move.
+    """
 
     model: Positional[str]
     """A name such as resnet20; an unknown one lists them all."""
@@ -109,30 +114,72 @@ class Summarize:
     """Number of classes."""
     depth: int | None = None
     """Layers nested deeper are counted with the layer around them."""
+    fields: bool = True
+    """The columns of receptive fields."""
 
     def run(self) -> None:
         """Prints the table."""
         model, x = _abstract("summary", self.model, self.input, self.classes)
-        say(str(summarize(model, x, depth=self.depth)))
+        say(str(summarize(model, x, depth=self.depth, fields=self.fields)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """Print what the pixels of a model's endpoints see of the image, in pixels of the image.
+    """Print what the pixels of a model's endpoints see of the image, and draw it.
 
     Size is from the first to the last pixel, padding how far pixel 0 reaches beyond the image,
-    centre the middle of what it sees; stride is from one pixel to the next.
+    centre the middle of what it sees; stride is from one pixel to the next; all in pixels of the
+    image. Figures: how fields grow with depth, how much each pixel moves an output, and the field
+    of one unit on an image.
     """
 
     model: Positional[str]
-    """A name such as resnet50; an unknown one lists them all."""
-    input: str = "224,224,3"
-    """H,W,C of one image: pixels, pixels, channels."""
+    """A name such as resnet50, which gets random weights, or the folder of a run, which has its
+    own; an unknown name lists them all."""
+    input: str | None = None
+    """H,W,C of one image: pixels, pixels, channels; 224,224,3 by default. A run has its own."""
+    figures: bool = True
+    """Draw; otherwise there is the table alone, and no weights are made."""
+    out: str | None = None
+    """Folder for report.html and the figures; by default receptive_field/MODEL, or receptive_field
+    in the folder of the run."""
+    image: str | None = None
+    """An image file to look at, instead of noise, or of a run's test images."""
+    endpoint: str | None = None
+    """Whose unit is drawn on the image; by default the last one that has pixels."""
+    unit: tuple[int, int] | None = None
+    """Row and column of that unit; by default the one in the middle."""
+    examples: int | None = None
+    """How many inputs are looked at; by default 8 of noise, 32 test images."""
+    seed: int = 0
+    """Of random weights and noise."""
+    data_dir: str | None = None
+    """Where a run's data set lies, if not where the run found it."""
 
     def run(self) -> None:
-        """Prints the table."""
-        model, x = _abstract("receptive-field", self.model, self.input, classes=10)
+        """Prints the table, and where the figures are."""
+        is_run = self.model not in models.MODELS and Path(self.model).is_dir()
+        name, text = self.model, "224,224,3" if self.input is None else self.input
+        if is_run:
+            name, text = _of_run(self.model, self.input)
+        model, x = _abstract("receptive-field", name, text, classes=10)
         say(table(receptive_fields(model, x)))
+        if not self.figures:
+            return
+        options: dict[str, Any] = {
+            "image": self.image, "endpoint": self.endpoint, "unit": self.unit,
+        }  # fmt: skip
+        if self.examples is not None:
+            options["examples"] = self.examples
+        if is_run:
+            found = runs.fields_of_run(self.model, data_dir=self.data_dir, **options)
+            mention_steps(self.model)
+        else:
+            shape = x.shape[1:]
+            found = runs.fields_of_model(name, input_shape=shape, seed=self.seed, **options)
+        usual = Path(self.model, FIGURES) if is_run else Path(FIGURES, name)
+        page = runs.write_fields(self.out or usual, found, title=f"Receptive fields of {name}")
+        say(f"figures: {page}")
 
 
 Command = (
@@ -191,6 +238,17 @@ def _abstract(command: str, name: str, text: str, classes: int) -> tuple[Any, An
     model = nnx.eval_shape(lambda: make(name, rngs=nnx.Rngs(0)))
     model.eval()
     return model, jax.ShapeDtypeStruct((1, *shape), "float32")
+
+
+def _of_run(folder: str, given: str | None) -> tuple[str, str]:
+    """The model of a run, and its images as --input writes them."""
+    run = runs.Run.load(folder)
+    if given is not None:
+        raise ValueError(
+            f"receptive-field: a run has its own images, {run.input_shape}; got input {given!r}"
+        )
+    assert run.config.model is not None
+    return run.config.model, ",".join(map(str, run.input_shape))
 
 
 def _input_shape(command: str, text: str) -> tuple[int, int, int]:

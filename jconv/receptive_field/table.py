@@ -15,9 +15,9 @@ def columns(fields: Mapping[str, ReceptiveField]) -> dict[str, list[str]]:
     """The cells of a table by column: numbers along several axes are one where they agree."""
     cells = {"endpoint": list(fields)}
     for name in COLUMNS:
-        cells[name] = [_numbers(getattr(field, name)) for field in fields.values()]
+        cells[name] = [numbers(getattr(field, name)) for field in fields.values()]
     if any(field.misaligned or field.unknown for field in fields.values()):
-        cells["remarks"] = [_remarks(field) for field in fields.values()]
+        cells["remarks"] = [remarks(field.unknown, field.misaligned) for field in fields.values()]
     return cells
 
 
@@ -28,14 +28,15 @@ def table(fields: Mapping[str, ReceptiveField]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def _numbers(values: Sequence[Any]) -> str:
+def numbers(values: Sequence[Any]) -> str:
     """One number, or 7 x 5 where the axes differ."""
     texts = [str(value) for value in values]
     return texts[0] if len(set(texts)) == 1 else " x ".join(texts)
 
 
-def _remarks(field):
-    found = [f"reads all by {', '.join(field.unknown)}"] if field.unknown else []
-    found += [f"misaligned: {field.misaligned[0]}"] if field.misaligned else []
-    found += [f"and {len(field.misaligned) - 1} more"] if len(field.misaligned) > 1 else []
+def remarks(unknown: Sequence[str], misaligned: Sequence[str]) -> str:
+    """What there is to say beside a field's numbers: "" where they are all."""
+    found = [f"reads all by {', '.join(unknown)}"] if unknown else []
+    found += [f"misaligned: {misaligned[0]}"] if misaligned else []
+    found += [f"and {len(misaligned) - 1} more"] if len(misaligned) > 1 else []
     return "; ".join(found)

@@ -116,9 +116,7 @@ def predict(run_dir: str | Path, images: Sequence[str | Path], *, top: int = 3) 
         raise ValueError("predict: expected at least one image file; got none")
     if absent := [str(path) for path in paths if not path.is_file()]:
         raise FileNotFoundError(f"predict: no such file: {', '.join(absent)}")
-    pixels = np.stack(
-        [_channels(data.read_photo(path, run.input_shape[:2]), run) for path in paths]
-    )
+    pixels = np.stack([read_image(path, run.input_shape, run.folder) for path in paths])
     labels = np.zeros(len(paths), np.int32)
     shown = Dataset("images", pixels, labels, run.classes)
     rows = classify(run.trained(), run.prepare, shown).probabilities
@@ -129,14 +127,25 @@ def predict(run_dir: str | Path, images: Sequence[str | Path], *, top: int = 3) 
     ]
 
 
-def _channels(rgb: np.ndarray, run: Run) -> np.ndarray:
-    """The image with as many channels as the run's network takes."""
-    channels = run.input_shape[2]
-    if channels == 3:
+def read_image(path: str | Path, input_shape: tuple[int, int, int], name: str | Path) -> np.ndarray:
+    """An image file as uint8 (H, W, C), scaled until it covers `input_shape` and cut; of one
+    channel its luminance.
+
+    Args:
+      name: of the network, for the messages.
+
+    Raises:
+      ValueError: no image in the file, or a network of neither 1 nor 3 channels.
+      FileNotFoundError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{name}: no such file: {path}")
+    rgb = data.read_photo(Path(path), input_shape[:2])
+    if input_shape[2] == 3:
         return rgb
-    if channels != 1:
+    if input_shape[2] != 1:
         raise ValueError(
-            f"{run.folder}: image files have 1 or 3 channels; the run's images have {channels}"
+            f"{name}: image files have 1 or 3 channels; the network's images have {input_shape[2]}"
         )
     luminance = rgb @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
     return luminance.round().astype(np.uint8)[..., None]

@@ -11,11 +11,13 @@ import numpy as np
 from flax import nnx
 
 from jconv.data import Dataset
+from jconv.runs.field_study import measured_fields
+from jconv.runs.fields import TEST_IMAGES
 from jconv.runs.inference import Evaluation
 from jconv.runs.run import Run
 from jconv.summary import Summary, summarize
 from jconv.training import read_metrics
-from jconv.visualize.report import Report, WrongImage
+from jconv.visualize import Fields, Report, WrongImage
 
 MOST_WRONG = 24  # images
 
@@ -47,6 +49,7 @@ def report_of(run: Run, model: Any, test: Dataset, result: Evaluation) -> Report
         filters=_first_filters(model, summary),
         image=image[0],
         endpoints=_endpoints(model, run.prepare(image)),
+        fields=_fields(run, model, test, summary),
         summary=summary,
         config=dataclasses.asdict(run.config),
         versions=run.versions,
@@ -94,6 +97,17 @@ def _endpoints(model: Any, x: jax.Array) -> dict[str, np.ndarray]:
     return {
         name: np.asarray(value[0], np.float32) for name, value in zip(names, arrays, strict=True)
     }
+
+
+def _fields(run: Run, model: Any, test: Dataset, summary: Summary) -> Fields:
+    """What the network sees of the first test images, or why that can't be told."""
+    images = test.images[np.arange(min(TEST_IMAGES, len(test)))]
+    measured = f"test images ({len(images)})"
+    try:
+        return measured_fields(model, run.prepare(images), images[0], measured, summary=summary)
+    except Exception as error:  # The report of a long training is not lost for one part of it.
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        return Fields(missing=f"Receptive fields could not be told: {reason}")
 
 
 def _training_seconds(history: list[dict[str, Any]]) -> float:

@@ -5,6 +5,10 @@ In the copy of the model that is traced, every module's `__call__` notes its out
 that asked for it through jit, remat and scan. The copy's modules get a subclass of their class,
 with one method replaced, and know their path by an attribute, which Flax carries along wherever it
 splits a module and merges it again; the original model and its classes stay as they are.
+
+A call also gives its outputs a name (`jax.ad_checkpoint.checkpoint_name`), an equation of its own
+whose result nobody takes: it marks in the program, in whatever scan or jit they are, the values
+whose receptive fields are asked for.
 """
 
 from __future__ import annotations
@@ -14,16 +18,20 @@ import dataclasses
 import functools
 import re
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jax.core import Tracer
 from jax.extend.core import Jaxpr
 
+from jconv.receptive_field import ReceptiveField
 from jconv.summary.multiply_adds import walk
 
-_SCOPE = re.compile(r"jconv_call_(\d+)")
+CALL = "jconv_call_"  # and its number: the scope of a call, and the name of what it returns
+_SCOPE = re.compile(CALL + r"(\d+)")
 _REPORT = "_jconv_call"  # the attribute by which a module reports its calls
 
 
@@ -39,6 +47,7 @@ class Call:
       output: the shapes that it returns.
       output_bytes: of the returned arrays that no other call returned before.
       multiply_adds: done by the layer itself, outside the layers it calls.
+      field: what its outputs see of the image; None where that was not asked.
       calls: whether it called other layers.
     """
 
@@ -49,6 +58,7 @@ class Call:
     output: tuple[tuple[int, ...], ...] = ()
     output_bytes: int = 0
     multiply_adds: int = 0
+    field: ReceptiveField | None = None
     calls: bool = False
 
 
@@ -110,8 +120,11 @@ class CallRecorder:
         self._calls[index] = call
         self._active.append(call)
         try:
-            with jax.named_scope(f"jconv_call_{index}"):
+            with jax.named_scope(f"{CALL}{index}"):
                 result = fn(*args, **kwargs)
+                for array in jax.tree.leaves(result):
+                    if isinstance(array, Tracer):
+                        checkpoint_name(array, f"{CALL}{index}")
         except _LayerError:
             raise
         except Exception as error:
@@ -133,9 +146,9 @@ class CallRecorder:
         """Lets go of the tracers: caches of jit may hold on to the recorder."""
         self._seen.clear()
 
-    def finish(self, jaxpr: Jaxpr) -> list[Call]:
+    def finish(self, jaxpr: Jaxpr, fields: Mapping[str, ReceptiveField]) -> list[Call]:
         """The calls in the order in which they finished, with the work that `jaxpr`, their trace,
-        holds for each."""
+        holds for each, and their fields by the names of what they return."""
         turns: dict[int, collections.Counter[int]] = {}
         work: collections.Counter[int] = collections.Counter()
         for done in walk(jaxpr):
@@ -155,6 +168,7 @@ class CallRecorder:
             # inside it may come up more often.
             call.output_bytes *= min(turns[index].values()) if index in turns else 1
             call.multiply_adds = work[index]
+            call.field = fields.get(f"{CALL}{index}")
             kept.append(call)
         return kept
 

@@ -1,4 +1,4 @@
-"""What a network is made of, layer by layer, from shapes alone: nothing is computed.
+"""What a network is made of, layer by layer, as rows, totals and text.
 
 Rows add up to the totals: a row holds what its layer does itself, outside the layers it calls, and
 a layer that only calls others has no row. A residual block, for one, stands after its layers, for
@@ -8,15 +8,14 @@ the sum that it returns.
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-from flax import nnx
-
 from jconv.aligned import aligned
-from jconv.summary.layer_calls import Call, CallRecorder, Variable
+from jconv.receptive_field import ReceptiveField
+from jconv.receptive_field.table import numbers, remarks
+
+NUMBERS = ("field", "stride", "parameters", "multiply-adds", "bytes")  # columns, as headers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Row:
       multiply_adds: for the inputs as given, batch included.
       bytes: of parameters, statistics and outputs; an array that passes through a layer unchanged
         is counted once.
+      receptive_field: what its outputs see of the image, the widest where it has several or runs
+        several times; None where the inputs hold no image, or it was not asked for.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Row:
     statistics: int
     multiply_adds: int
     bytes: int
+    receptive_field: ReceptiveField | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,16 +83,31 @@ class Summary:
         return sum(row.bytes for row in self.rows)
 
     def columns(self) -> dict[str, list[str]]:
-        """The cells of the table by column, the totals last."""
+        """The cells of the table by column, the totals last.
+
+        Size and stride of the receptive fields are in pixels of the image; a field of stride 0 does
+        not move, and is mostly the whole image. What no rule knows, which is taken to read
+        everything, and branches that don't fit are remarked on where they come up first.
+        """
         rows = self.rows
-        return {
+        cells = {
             "layer": [*(row.path or "(itself)" for row in rows), "total"],
             "type": [*(row.type for row in rows), ""],
             "output": [*(", ".join(map(_shape, row.output)) for row in rows), ""],
+        }
+        fields = [row.receptive_field for row in rows]
+        if any(fields):
+            cells["field"] = [*(numbers(f.size) if f else "" for f in fields), ""]
+            cells["stride"] = [*(numbers(f.stride) if f else "" for f in fields), ""]
+        cells |= {
             "parameters": [f"{r.parameters:,}" for r in (*rows, self)],
             "multiply-adds": [f"{r.multiply_adds:,}" for r in (*rows, self)],
             "bytes": [f"{r.bytes:,}" for r in (*rows, self)],
         }
+        said: list[str] = [*_remarks(fields), ""]
+        if any(said):
+            cells["remarks"] = said
+        return cells
 
     def table(self, extra: Mapping[str, Sequence[Any]] | None = None) -> str:
         """The summary as aligned text.
@@ -109,7 +126,7 @@ class Summary:
                     f"rows; got {', '.join(map(str, cells))}"
                 )
             columns[header] = [*map(str, cells), ""]
-        lines = aligned(columns, right={"parameters", "multiply-adds", "bytes", *(extra or ())})
+        lines = aligned(columns, right={*NUMBERS, *(extra or ())})
         rule = "─" * max(map(len, lines))
         title = f"{self.name} on {', '.join(map(_shape, self.inputs))}"
         return "\n".join([title, "", lines[0], rule, *lines[1:-1], rule, lines[-1]])
@@ -121,7 +138,11 @@ class Summary:
             "name": self.name,
             "inputs": [list(shape) for shape in self.inputs],
             "rows": [
-                dataclasses.asdict(row) | {"output": [list(shape) for shape in row.output]}
+                _values(row)
+                | {
+                    "output": [list(shape) for shape in row.output],
+                    "receptive_field": _field_values(row.receptive_field),
+                }
                 for row in self.rows
             ],
             "totals": {name: getattr(self, name) for name in totals},
@@ -131,108 +152,34 @@ class Summary:
         return self.table()
 
 
-def summarize(
-    model_or_fn: nnx.Module | Callable[..., Any], *inputs: Any, depth: int | None = None
-) -> Summary:
-    """What each layer of a model returns, holds and costs on these inputs.
-
-    Args:
-      model_or_fn: an NNX module, or a pure function; modules that it calls are then among `inputs`:
-        `summarize(ResNet.endpoints, model, x)`.
-      inputs: arrays, `jax.ShapeDtypeStruct`s, or pytrees of them.
-      depth: layers nested deeper than this are added to the layer around them; 1 shows what the
-        model itself calls.
-
-    Raises:
-      ValueError: the inputs do not fit the model (the message names the layer that could not take
-        them), an input is not an array, or depth < 1.
-    """
-    if depth is not None and depth < 1:
-        raise ValueError(f"summary: layers are nested at depth 1 and deeper; got depth={depth}")
-    is_module = isinstance(model_or_fn, nnx.Module)
-    args = (model_or_fn, *inputs) if is_module else inputs
-    name = type(model_or_fn).__name__ if is_module else _name(model_or_fn)
-    graphs, arrays = [], []
-    for arg in args:
-        graph, array = nnx.split(arg) if isinstance(arg, nnx.Module) else (None, arg)
-        graphs.append(graph)
-        arrays.append(jax.tree.map(_abstract, array))
-    recorder = CallRecorder()
-
-    def traced(arrays):
-        recorder.see(jax.tree.leaves(arrays))
-        values = [a if g is None else nnx.merge(g, a) for g, a in zip(graphs, arrays, strict=True)]
-        modules = [(str(i), v) for i, v in enumerate(values) if isinstance(v, nnx.Module)]
-        recorder.attach([("", modules[0][1])] if len(modules) == 1 else modules)
-        result = (
-            values[0](*values[1:]) if is_module else recorder.call("", name, model_or_fn, *values)
+def _remarks(fields: Sequence[ReceptiveField | None]) -> Iterator[str]:
+    """For each field what is to be said of it, and was not said of one before it."""
+    said: set[str] = set()
+    for field in fields:
+        if field is None:
+            yield ""
+            continue
+        unknown, misaligned = (
+            [note for note in notes if note not in said]
+            for notes in (field.unknown, field.misaligned)
         )
-        return jax.tree.leaves(result)
-
-    try:
-        jaxpr = jax.make_jaxpr(traced)(arrays).jaxpr
-    finally:
-        recorder.forget_arrays()
-    rows = _rows(recorder.finish(jaxpr), recorder.variables, depth)
-    given = [a for g, a in zip(graphs, arrays, strict=True) if g is None]
-    return Summary(name, tuple(leaf.shape for leaf in jax.tree.leaves(given)), rows)
+        said.update(unknown, misaligned)
+        yield remarks(unknown, misaligned)
 
 
-def _rows(calls: list[Call], variables: list[Variable], depth: int | None) -> tuple[Row, ...]:
-    """One row per call that does or holds something itself, calls below `depth` added to the one
-    around them."""
-    first = {call.path: call for call in reversed(calls)}
-    held: dict[int, list[Variable]] = {}
-    for variable in variables:
-        held.setdefault(id(_holder(variable.path, first)), []).append(variable)
-    inside: dict[int, list[Call]] = {}
-    for call in calls:
-        inside.setdefault(id(_ancestor(call, depth)), []).append(call)
-    rows = []
-    for call in calls:
-        together = inside.get(id(call), [])
-        own = [variable for member in together for variable in held.get(id(member), [])]
-        row = Row(
-            path=call.path,
-            type=call.type,
-            output=call.output,
-            parameters=sum(v.size for v in own if v.trained),
-            statistics=sum(v.size for v in own if not v.trained),
-            multiply_adds=sum(member.multiply_adds for member in together),
-            bytes=sum(v.bytes for v in own) + sum(member.output_bytes for member in together),
-        )
-        at_bottom = not call.calls or call.level == depth
-        if together and (at_bottom or row.parameters or row.multiply_adds or row.bytes):
-            rows.append(row)
-    return tuple(rows)
+def _values(row: Row) -> dict[str, Any]:
+    return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
 
 
-def _holder(path: str, first: dict[str, Call]) -> Call:
-    """The call that a variable is listed with: the first of the innermost layer around it that was
-    called at all."""
-    while path and path not in first:
-        path = path.rpartition(".")[0]
-    return first[path]
-
-
-def _ancestor(call: Call, depth: int | None) -> Call:
-    while depth is not None and call.level > depth and call.parent is not None:
-        call = call.parent
-    return call
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    try:
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-    except (AttributeError, TypeError) as error:
-        message = f"summary: inputs are arrays or ShapeDtypeStructs; got {leaf!r}"
-        raise ValueError(message) from error
-
-
-def _name(fn: Callable[..., Any]) -> str:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return getattr(fn, "__qualname__", type(fn).__name__)
+def _field_values(field: ReceptiveField | None) -> dict[str, Any] | None:
+    """A field as JSON has it: whole numbers, others as floating point."""
+    if field is None:
+        return None
+    names = ("size", "stride", "padding", "centre")
+    values = {
+        name: [int(v) if v == int(v) else float(v) for v in getattr(field, name)] for name in names
+    }
+    return values | {"misaligned": list(field.misaligned), "unknown": list(field.unknown)}
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -1,5 +1,6 @@
 """Pictures of data, networks and training: arrays in, uint8 images, SVG and HTML out."""
 
+from jconv.visualize.chart_file import chart_image, svg_file
 from jconv.visualize.color_map import colorize
 from jconv.visualize.confusion import (
     Confusion,
@@ -11,6 +12,7 @@ from jconv.visualize.confusion import (
 )
 from jconv.visualize.curves import learning_curves, metric_series
 from jconv.visualize.feature_maps import feature_map_grid, feature_maps
+from jconv.visualize.fields import Fields, UnitOnImage, field_files
 from jconv.visualize.filters import filter_grid
 from jconv.visualize.image_grid import displayable, enlarge, image_grid
 from jconv.visualize.line_chart import line_chart
@@ -27,8 +29,9 @@ from jconv.visualize.report import Report, WrongImage, render_report, write_repo
 __all__ = [
     "image_grid", "displayable", "enlarge", "colorize", "encode_png", "data_uri",
     "filter_grid", "feature_map_grid", "feature_maps",
-    "learning_curves", "metric_series", "line_chart",
+    "learning_curves", "metric_series", "line_chart", "svg_file", "chart_image",
     "field_heat_map", "field_heat_maps", "field_on_image", "field_overlay", "growth_chart",
+    "Fields", "UnitOnImage", "field_files",
     "Confusion", "confusion_matrix", "confusion_svg", "most_confused", "precision", "recall",
     "Report", "WrongImage", "render_report", "write_report",
 ]  # fmt: skip

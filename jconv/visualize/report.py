@@ -17,6 +17,8 @@ import numpy as np
 
 from jconv.summary import Summary
 from jconv.visualize import sections
+from jconv.visualize.chart_file import chart_style
+from jconv.visualize.fields import Fields, fields
 from jconv.visualize.markup import escape
 
 
@@ -56,6 +58,7 @@ class Report:
       image: one image (H, W) or (H, W, C), as the data set has it.
       endpoints: the activations of the network for `image`, without their batch axis, in order. A
         last one named "logits" with one number per class is shown as probabilities.
+      fields: what the network sees.
       summary: the layers of the network.
       config: settings by name; nested mappings are shown with dotted names.
       versions: versions of packages, device, ... by name.
@@ -71,6 +74,7 @@ class Report:
     filters: np.ndarray | None = None
     image: np.ndarray | None = None
     endpoints: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    fields: Fields | None = None
     summary: Summary | None = None
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -103,6 +107,7 @@ def render_report(report: Report) -> str:
         sections.worst(report.worst, report.classes),
         sections.filters(report.filters),
         sections.through_the_network(report.image, report.endpoints, report.classes),
+        fields(report.fields),
         sections.layers(report.summary),
         sections.notes(report.notes),
         sections.settings(report.config, report.versions),
@@ -111,7 +116,7 @@ def render_report(report: Report) -> str:
     template = string.Template(folder.joinpath("report.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(report.title),
-        style=folder.joinpath("report.css").read_text(encoding="utf-8").rstrip(),
+        style=chart_style() + folder.joinpath("report.css").read_text(encoding="utf-8").rstrip(),
         header=sections.header(report.title, report.headline),
         main="\n".join(filter(None, parts)),
         footer="Written by jconv. This page is complete in itself and loads nothing.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jconv.summary import Summary
+from jconv.summary.table import NUMBERS
 from jconv.visualize.confusion import confusion_svg, most_confused, precision, recall
 from jconv.visualize.curves import learning_curves, not_finite
 from jconv.visualize.elements import NUMBER, bar, enlarged, percent, picture, section, table
@@ -205,11 +206,13 @@ def layers(summary: Summary | None) -> str:
         return ""
     columns = summary.columns()
     heads = "".join(
-        f'<th scope="col"{NUMBER if i > 2 else ""}>{escape(header)}</th>'
-        for i, header in enumerate(columns)
+        f'<th scope="col"{NUMBER if header in NUMBERS else ""}>{escape(header)}</th>'
+        for header in columns
     )
     most = max([1, *(row.multiply_adds for row in summary.rows)])
-    *rows, total = zip(*columns.values(), strict=True)
+    *rows, total = (
+        dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)
+    )
     body = "".join(
         _cells(cells, part=row.multiply_adds / most)
         for cells, row in zip(rows, summary.rows, strict=True)
@@ -220,24 +223,28 @@ def layers(summary: Summary | None) -> str:
         f"{isolated(summary.name)} on an input of {inputs}. A multiply-add is two floating-point "
         "operations."
     )
+    if "field" in columns:
+        lead += (
+            " Field and stride are the theoretical receptive field of each output and how far it "
+            "moves from one to the next, in pixels of the image; where the stride is 0 it does not "
+            "move."
+        )
     table = (
         f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody><tfoot>{foot}</tfoot></table>"
     )
     return section("layers", "Layers", lead, f'<div class="scroll layers">{table}</div>')
 
 
-def _cells(texts: Sequence[str], part: float) -> str:
-    """A row of the layer table; `part` of the most multiply-adds is drawn as a bar beside their
-    number."""
-    layer, kind = map(bdi, texts[:2])
-    output, parameters, multiply_adds, *others = map(escape, texts[2:])
-    cells = "".join(
-        f'<td class="number">{text}</td>'
-        for text in (parameters, multiply_adds + bar(part), *others)
-    )
-    return (
-        f'<tr><th scope="row" class="code">{layer}</th><td>{kind}</td><td>{output}</td>{cells}</tr>'
-    )
+def _cells(texts: Mapping[str, str], part: float) -> str:
+    """A row of the layer table, texts by column; `part` of the most multiply-adds is drawn as a bar
+    beside their number."""
+    first, *others = texts
+    cells = [f'<th scope="row" class="code">{bdi(texts[first])}</th>']
+    for header in others:
+        text = bdi(texts[header]) if header in ("type", "remarks") else escape(texts[header])
+        text += bar(part) if header == "multiply-adds" else ""
+        cells.append(f"<td{NUMBER if header in NUMBERS else ''}>{text}</td>")
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def settings(config: Mapping[str, Any], versions: Mapping[str, str]) -> str:

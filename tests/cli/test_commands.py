@@ -73,11 +73,45 @@ def test_summary(capsys):
     assert "multiply-adds" in out
 
 
-def test_receptive_field(capsys):
-    assert run(["receptive-field", "resnet20", "--input", "32,32,3"]) == 0
+def test_summary_without_fields(capsys):
+    assert run(["summary", "lenet5", "--input", "28,28,1"]) == 0
+    with_fields = capsys.readouterr().out
+    assert re.search(r"\nc3 .* 14 +2 +2,416 ", with_fields)
+    assert run(["summary", "lenet5", "--input", "28,28,1", "--no-fields"]) == 0
+    assert not re.search(r"field +stride", capsys.readouterr().out)
+
+
+def test_receptive_field(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["receptive-field", "resnet20", "--input", "32,32,3", "--no-figures"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"endpoint +size +stride +padding +centre\n", out)
     assert re.search(r"layer3 +81 +4 +40 +0\n", out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_receptive_field_draws(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--input", "16,16,1", "--unit", "1", "2", "--endpoint", "conv2", "--examples", "2"]
+    assert run(["receptive-field", "simple_cnn", *options]) == 0
+    assert "figures: receptive_field/simple_cnn/report.html\n" in capsys.readouterr().out
+    folder = tmp_path / "receptive_field" / "simple_cnn"
+    assert "conv2 at 1, 2" in (folder / "report.html").read_text(encoding="utf-8")
+    assert {"growth_by_layer.png", "heat_maps.png"} < {path.name for path in folder.iterdir()}
+
+
+def test_receptive_field_of_a_run_and_an_image(run_dir, capsys, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (9, 9)).save(tmp_path / "black.png")
+    options = ["--image", str(tmp_path / "black.png"), "--out", str(tmp_path / "out")]
+    assert run(["receptive-field", run_dir, *options]) == 0
+    assert re.search(r"pool2 +10 +4 +3 +3/2\n", capsys.readouterr().out)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Receptive fields of simple_cnn" in page
+    assert "black.png" in page
+    assert run(["receptive-field", run_dir, "--input", "8,8,1"]) == 2
+    assert "a run has its own images, (8, 8, 1)" in capsys.readouterr().err
 
 
 def test_version_needs_no_extra(capsys, monkeypatch):
@@ -102,6 +136,11 @@ def test_version_needs_no_extra(capsys, monkeypatch):
         (["summary", "lenet5", "--input", "²,3,3"], "input must be H,W,C"),
         (["receptive-field", "resnet20", "--input", "3"], "receptive-field: input must be H,W,C"),
         (["receptive-field", "resnet2"], "did you mean"),
+        (["receptive-field", "{tmp}"], "no run is kept here"),
+        (["receptive-field", "lenet5", "--input", "28,28,1", "--unit", "0", "5"], r"unit=\(0, 5\)"),
+        (["receptive-field", "lenet5", "--input", "28,28,1", "--endpoint", "C9"], "one of C1, S2"),
+        (["receptive-field", "lenet5", "--input", "28,28,1", "--examples", "0"], "at least 1; got"),
+        (["receptive-field", "lenet5", "--input", "28,28,1", "--image", "no.png"], "no such file"),
         (["summary", "lenet5", "--classes", "-1"], "classes a number, all at least 1"),
         (["train", "--run-dir", "/dev/null/run"], "Not a directory"),
         (["summary", "lenet5", "--input", "28x28"], "input must be H,W,C"),

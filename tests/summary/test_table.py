@@ -226,7 +226,9 @@ def test_table_is_aligned():
     summary = summarize(LeNet(nnx.Rngs(0)), shape(1, 28, 28, 1))
     title, _, header, rule, *rows, _, total = str(summary).splitlines()
     assert title == "LeNet on (1, 28, 28, 1)"
-    assert header.split() == ["layer", "type", "output", "parameters", "multiply-adds", "bytes"]
+    numbers = ["field", "stride", "parameters", "multiply-adds", "bytes"]
+    assert header.split() == ["layer", "type", "output", *numbers]
+    assert rows[1].split()[-5:-3] == ["14", "2"]
     assert len({len(line) for line in [header, rule, *rows, total]}) == 1
     assert total.split() == ["total", "51,902", f"{summary.multiply_adds:,}", f"{summary.bytes:,}"]
 

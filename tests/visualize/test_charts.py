@@ -258,9 +258,11 @@ def test_numbers_can_be_read_on_every_cell(scheme):
     """WCAG's contrast of 4.5 between the text and the cell, whatever the share."""
     from importlib.resources import files
 
-    css = files("jconv.visualize").joinpath("report.css").read_text()
-    block = css.split(":root {")[1 if scheme == "light" else 2].split("}")[0]
-    colors = dict(line.strip().rstrip(";").split(": ") for line in block.strip().splitlines())
+    colors = {}
+    for name in ("charts.css", "report.css"):
+        css = files("jconv.visualize").joinpath(name).read_text()
+        block = css.split(":root {")[1 if scheme == "light" else 2].split("}")[0]
+        colors |= dict(line.strip().rstrip(";").split(": ") for line in block.strip().splitlines())
     paper, ink, strong = (_rgb(colors[name]) for name in ("--paper", "--ink", "--strong"))
     for count in range(1, 101):
         for counts in ([[count, 100 - count], [0, 0]], [[100 - count, count], [0, 0]]):

@@ -20,7 +20,14 @@ import pytest
 from flax import nnx
 
 from jconv.summary import summarize
-from jconv.visualize import Report, WrongImage, render_report, write_report
+from jconv.visualize import (
+    Fields,
+    Report,
+    UnitOnImage,
+    WrongImage,
+    render_report,
+    write_report,
+)
 
 HOSTILE = "<script>alert(1)</script>\"'&\x00\ud800\u202e"
 LONG = "b" * 200
@@ -48,6 +55,35 @@ def summary():
     return summarize(model, jax.ShapeDtypeStruct((1, 4), jnp.float32))
 
 
+FIELDS = Fields(
+    columns={
+        "endpoint": ["conv1", "layer2"],
+        "size": ["3", "8"],
+        "stride": ["1", "2"],
+        "effective radius": ["–", "2.31 (2.20 to 2.43)"],
+    },
+    remarks=["layer2: reads all by fft."],
+    growth={
+        "endpoint": {
+            "theoretical": {"conv1": 3, "layer2": 8},
+            "effective": {"conv1": float("nan"), "layer2": 9.2},
+        },
+        "layer": {"theoretical": [3, 5, 8]},
+    },
+    measured="test images (32)",
+    maps={"conv1": RNG.random((8, 8)), "layer2": RNG.random((8, 8))},
+    unit=UnitOnImage(
+        endpoint="layer2",
+        unit=(1, 2),
+        image=image(8, 8, 1),
+        effective=RNG.random((8, 8)),
+        rows=[(-5, 2), (-3, 4), (-1, 6)],
+        columns=[(-4, 3), (-2, 5), (0, 7)],
+        centre=(1.0, 3.5),
+        sigma=(2.0, 1.5),
+    ),
+)
+
 FULL = Report(
     title="LeNet on digits",
     headline={"test accuracy": "98.3 %", "parameters": "1,234"},
@@ -62,6 +98,7 @@ FULL = Report(
         "fc": RNG.normal(size=20),
         "logits": np.array([3.0, 1.0, -2.0]),
     },
+    fields=FIELDS,
     summary=summary(),
     config={"data": "digits", "optimizer": {"name": "sgd", "momentum": 0.9}},
     versions={"jax": "0.12"},
@@ -88,6 +125,7 @@ REPORTS = {
         history=[{"epoch": 1, "loss": float("nan")}, {"epoch": 2, "loss": float("inf")}],
         endpoints={"conv": np.full((4, 4, 3), np.nan), "logits": np.full(3, np.nan)},
         filters=np.full((3, 3, 3, 4), np.nan),
+        fields=dataclasses.replace(FIELDS, maps={"conv1": np.full((8, 8), np.nan)}),
     ),
     "rgb": dataclasses.replace(
         FULL,
@@ -112,6 +150,15 @@ REPORTS = {
         config={HOSTILE: {HOSTILE: HOSTILE}},
         versions={HOSTILE: HOSTILE},
         notes=[HOSTILE],
+        fields=Fields(
+            columns={HOSTILE: [HOSTILE]},
+            remarks=[HOSTILE],
+            growth={HOSTILE: {HOSTILE: {HOSTILE: 3}}},
+            measured=HOSTILE,
+            maps={HOSTILE: np.ones((2, 2))},
+            unit=dataclasses.replace(FIELDS.unit, endpoint=HOSTILE),
+            missing=HOSTILE,
+        ),
         summary=dataclasses.replace(summary(), name=HOSTILE),
     ),
     "long_and_leftward_names": dataclasses.replace(
@@ -121,6 +168,11 @@ REPORTS = {
         notes=[LONG],
         config={LONG: LONG, ARABIC: ARABIC},
         endpoints={LONG: np.ones((2, 2, 2)), "logits": np.arange(3.0)},
+        fields=Fields(
+            columns={"endpoint": [LONG, ARABIC], "size": ["3", "5"]},
+            maps={LONG: np.ones((2, 2)), ARABIC: np.ones((2, 2))},
+            unit=dataclasses.replace(FIELDS.unit, endpoint="dog\u2069\u202e"),
+        ),
     ),
 }
 each_report = pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
@@ -156,7 +208,7 @@ class Page(html.parser.HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        assert tag in ("line", "path", "circle", "rect"), f"<{tag}/>"
+        assert tag in ("line", "path", "circle", "rect", "image"), f"<{tag}/>"
         self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
@@ -278,6 +330,7 @@ def test_empty_parts_are_left_out():
         "worst",
         "filters",
         "maps",
+        "fields",
         "layers",
         "notes",
         "settings",
