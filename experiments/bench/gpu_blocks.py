@@ -79,7 +79,7 @@ def _measure(work, name, call):
     })  # fmt: skip
     if order:
         gain = seconds[chosen] / seconds[order[0]] if chosen in seconds else math.nan
-        print(f"blocks: {name} {call['kernel'].__name__} best {order[0]}, {gain:.2f} times as "
+        print(f"blocks: {name} {call.kernel.__name__} best {order[0]}, {gain:.2f} times as "
               "fast as the choice", flush=True)  # fmt: skip
 
 
