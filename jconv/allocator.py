@@ -18,7 +18,8 @@ def keep_freed_memory() -> bool:
     train step on a CPU does this for all of it. With freed memory kept, and the extension over
     oneDNN, a step took 112 ms instead of 155 for MobileNetV2 (16 images of 96x96 pixels), 178
     instead of 222 for ConvNeXt-T's blocks, and 1010 instead of 1098 for ResNet-18 (64 of 32x32), on
-    two cores; the process held up to a quarter more memory.
+    two cores, without the huge pages that the extension now asks for; the process held up to a
+    quarter more memory.
 
     Call it before JAX is used. It holds for the whole process, which then keeps the most memory
     that it ever had; all threads allocate from one arena. Elsewhere than on Linux with glibc it

@@ -1,7 +1,7 @@
 """Operations of jconv against stock JAX and PyTorch: the rows behind docs/benchmarks_cpu.md.
 
     python experiments/bench/ops.py [--ops depthwise maxpool2] [--more] [--no-others]
-    python experiments/bench/ops.py --no-others --rounds 5 --processes 3    # what is committed
+    python experiments/bench/ops.py --no-others --rounds 5 --processes 3
 
 Writes results/<device>/<operation>.jsonl beside this script, each pass of a case when it is done,
 of several processes after each: a newer measurement takes the place of the older one of the same

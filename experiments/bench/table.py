@@ -18,12 +18,12 @@ from jconv.bench.table import Line, in_words, inverse, lines, means, millisecond
 
 HERE = Path(__file__).parent
 READING = """\
-Times are milliseconds per call, medians over rounds in which the contenders take turns: seven, and
-up to five times as many until jconv's ratios are known to 5 %. Ratios are medians of the rounds'
-ratios, with the 20th and 80th percentile in parentheses. Where a header says that rows are of
-several processes, these took five rounds each, one process after the other, and times and ratios
-are medians of the processes' medians, the percentiles are theirs: what a process's memory is like
-is settled early in its life, and changes a time by half.
+Times are milliseconds per call, medians over rounds in which the contenders take turns, as many as
+the header says; from seven on they were more, up to five times as many, until jconv's ratios were
+known to 5 %. Ratios are medians of the rounds' ratios, with the 20th and 80th percentile in
+parentheses. Where the header says that rows are of several processes, times and ratios are medians
+of the processes' medians, and the percentiles are theirs: what a process's memory is like is
+settled early in its life, and changes a time by half.
 **stock/jconv** is how many times faster jconv is than stock JAX (`jax.lax`, norms: Flax NNX);
 **jconv/torch** is jconv's time as a fraction of PyTorch's (channels last, as many threads). Below
 each other: forward, and of convolutions the gradient in the input and in the filter, each alone;
@@ -106,6 +106,9 @@ def _measured(rows):
     text = f"Measured on {', '.join(dates)}: {'; '.join(said)}."
     if loads:
         text += f" Load average at most {max(loads):.1f}."
+    if rounds := sorted(row.rounds // row.processes for row in rows if row.rounds):
+        least, most = rounds[0], rounds[-1]
+        text += f" Rounds in a process: {least}{f' to {most}' if most > least else ''}."
     most = max(row.processes for row in rows)
     if most > 1:
         several = sum(row.processes == most for row in rows)

@@ -93,18 +93,12 @@ def race(
       rounds: of `ROUNDS` or more, more follow until the medians of jconv's ratios are known to
         `SURE` of themselves.
     """
-    fit = {name: entry.timed for name, entry in entries.items() if entry.timed}
-    first = {name: timed for name, timed in fit.items() if ":" not in name}
-    times = compete(first, rounds=rounds, sure=SURE if rounds >= ROUNDS else math.inf)
-    rivals = times
-    if len(fit) > len(first):
-        rivals = compete({n: timed for n, timed in fit.items() if n != JCONV}, rounds=rounds)
-        times = rivals | times
+    times, rivals = _turns(entries, rounds)
 
     def against(contender, other):
         if contender == other or not {contender, other} <= times.keys():
             return None
-        return ratio(times[contender], (times if contender in first else rivals)[other])
+        return ratio(times[contender], (rivals if ":" in contender else times)[other])
 
     return [
         Row(
@@ -127,6 +121,18 @@ def race(
         )
         for contender, entry in entries.items()
     ]
+
+
+def _turns(entries, rounds):
+    """Seconds of each round of all that are fit, and of those that jconv's other implementations
+    ran beside."""
+    fit = {name: entry.timed for name, entry in entries.items() if entry.timed}
+    first = {name: timed for name, timed in fit.items() if ":" not in name}
+    times = compete(first, rounds=rounds, sure=SURE if rounds >= ROUNDS else math.inf)
+    if len(fit) == len(first):
+        return times, times
+    rivals = compete({n: timed for n, timed in fit.items() if n != JCONV}, rounds=rounds)
+    return rivals | times, rivals
 
 
 def _jax_entries(case, pass_, arrays, right, others) -> Iterator[tuple[str, Entry]]:

@@ -119,7 +119,8 @@ class Summarize:
 
     def run(self) -> None:
         """Prints the table."""
-        model, x = _abstract("summary", self.model, self.input, self.classes)
+        shape = _input_shape("summary", self.input)
+        model, x = _abstract(self.model, shape, self.classes)
         say(str(summarize(model, x, depth=self.depth, fields=self.fields)))
 
 
@@ -159,10 +160,12 @@ class Fields:
     def run(self) -> None:
         """Prints the table, and where the figures are."""
         is_run = self.model not in models.MODELS and Path(self.model).is_dir()
-        name, text = self.model, "224,224,3" if self.input is None else self.input
         if is_run:
-            name, text = _of_run(self.model, self.input)
-        model, x = _abstract("receptive-field", name, text, classes=10)
+            name, shape = _of_run(self.model, self.input)
+        else:
+            given = "224,224,3" if self.input is None else self.input
+            name, shape = self.model, _input_shape("receptive-field", given)
+        model, x = _abstract(name, shape, classes=10)
         say(table(receptive_fields(model, x)))
         if not self.figures:
             return
@@ -175,7 +178,6 @@ class Fields:
             found = runs.fields_of_run(self.model, data_dir=self.data_dir, **options)
             mention_steps(self.model)
         else:
-            shape = x.shape[1:]
             found = runs.fields_of_model(name, input_shape=shape, seed=self.seed, **options)
         usual = Path(self.model, FIGURES) if is_run else Path(FIGURES, name)
         page = runs.write_fields(self.out or usual, found, title=f"Receptive fields of {name}")
@@ -231,24 +233,23 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _abstract(command: str, name: str, text: str, classes: int) -> tuple[Any, Any]:
+def _abstract(name: str, shape: tuple[int, int, int], classes: int) -> tuple[Any, Any]:
     """A model without weights, as it predicts, and one image: nothing is computed with them."""
-    shape = _input_shape(command, text)
     make = functools.partial(models.make, classes=classes, input_shape=shape)
     model = nnx.eval_shape(lambda: make(name, rngs=nnx.Rngs(0)))
     model.eval()
     return model, jax.ShapeDtypeStruct((1, *shape), "float32")
 
 
-def _of_run(folder: str, given: str | None) -> tuple[str, str]:
-    """The model of a run, and its images as --input writes them."""
+def _of_run(folder: str, given: str | None) -> tuple[str, tuple[int, int, int]]:
+    """The model of a run, and the shape of its images."""
     run = runs.Run.load(folder)
     if given is not None:
         raise ValueError(
             f"receptive-field: a run has its own images, {run.input_shape}; got input {given!r}"
         )
     assert run.config.model is not None
-    return run.config.model, ",".join(map(str, run.input_shape))
+    return run.config.model, run.input_shape
 
 
 def _input_shape(command: str, text: str) -> tuple[int, int, int]:

@@ -1,7 +1,7 @@
 """Where the formulations of convolution lose to XLA's own on a CPU, or were not measured to win.
 
-Each rule names the benchmark's cases and the ratios of time (ours / direct) that are its reason;
-the rows are in `experiments/bench/results/cpu`.
+Each rule names the benchmark's cases and the ratios of time (ours / direct) that are its reason, as
+`experiments/bench/ops.py` measures them; the rows in its results are of what the rules choose.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from jconv.receptive_field import ReceptiveField
 from jconv.receptive_field.table import columns
 from jconv.summary import Summary, endpoints_of, receptive_fields, summarize
 from jconv.visualize import Fields, UnitOnImage
+from jconv.visualize.evenly import evenly
 
 MOST_MAPS = 8  # endpoints
 SAMPLES = 200  # of the bootstrap
@@ -49,25 +50,32 @@ def measured_fields(
     pixels = [name for name, field in theory.items() if _has_pixels(shapes[name], field)]
     summary = summary or summarize(model, one)
     endpoint, unit = _unit(endpoint, unit, pixels, shapes)
-    shown = _evenly(pixels, endpoint)
+    chosen = {pixels[i] for i in evenly(len(pixels), MOST_MAPS)} | {endpoint}
+    shown = [name for name in pixels if name in chosen]
     maps = _maps(model, x, {name: unit if name == endpoint else None for name in shown})
     radii = _radii(maps)
-    cells = columns(theory)
-    said = cells.pop("remarks", ())
-    if maps:
-        cells["effective radius"] = [_text(radii.get(name)) for name in theory]
+    cells, remarks = _table(theory, radii)
     shown_unit = None
     if endpoint is not None:
         shown_unit = _on_image(endpoint, unit, shapes[endpoint], theory, maps, image)
     return Fields(
         columns=cells,
-        remarks=[f"{name}: {text}." for name, text in zip(theory, said, strict=False) if text],
+        remarks=remarks,
         growth=_growth(theory, pixels, radii, summary),
         measured=measured,
         maps={name: np.asarray(m.mean(0)) for name, m in maps.items()},
         unit=shown_unit,
         missing="" if maps else "No endpoint has pixels, so there is no effective field to show.",
     )
+
+
+def _table(theory, radii):
+    """Cells by header, with a column for the radii if there are any, and remarks as sentences."""
+    cells = columns(theory)
+    said = cells.pop("remarks", ())
+    if radii:
+        cells["effective radius"] = [_text(radii.get(name)) for name in theory]
+    return cells, [f"{name}: {text}." for name, text in zip(theory, said, strict=False) if text]
 
 
 def _shapes(model: Any, one: jax.ShapeDtypeStruct) -> dict[str, jax.ShapeDtypeStruct]:
@@ -99,13 +107,6 @@ def _unit(endpoint, unit, pixels, shapes):
             f"pixels; got unit={unit}"
         )
     return endpoint, unit
-
-
-def _evenly(names: Sequence[str], wanted: str | None) -> list[str]:
-    """At most so many of them as are shown, evenly chosen, and the wanted one."""
-    places = np.linspace(0, len(names) - 1, min(len(names), MOST_MAPS)).round().astype(int)
-    chosen = {names[i] for i in places} | {wanted}
-    return [name for name in names if name in chosen]
 
 
 def _maps(model: Any, x: Any, units: Mapping[str, tuple[int, ...] | None]) -> dict[str, jax.Array]:

@@ -48,10 +48,10 @@ def fields_of_model(
         no examples.
       FileNotFoundError: there is no such file.
     """
+    _check_examples(examples)
     rngs = nnx.Rngs(seed)
     model = models.make(name, classes=classes, input_shape=input_shape, rngs=rngs)
     model.eval()
-    _check_examples(examples)
     if image is None:
         x = np.asarray(jax.random.normal(jax.random.key(seed), (examples, *input_shape)))
         shown, measured = x[0], f"images of noise ({examples})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -41,11 +41,7 @@ def summarize(
     is_module = isinstance(model_or_fn, nnx.Module)
     args = (model_or_fn, *inputs) if is_module else inputs
     name = type(model_or_fn).__name__ if is_module else _name(model_or_fn)
-    graphs, arrays = [], []
-    for arg in args:
-        graph, array = nnx.split(arg) if isinstance(arg, nnx.Module) else (None, arg)
-        graphs.append(graph)
-        arrays.append(jax.tree.map(_abstract, array))
+    graphs, arrays = _parted(args)
     recorder = CallRecorder()
 
     def traced(arrays):
@@ -62,12 +58,20 @@ def summarize(
         program = jax.make_jaxpr(traced)(arrays)
     finally:
         recorder.forget_arrays()
-    pairs = list(zip(graphs, arrays, strict=True))
-    given = [graph is None for graph, array in pairs for _ in jax.tree.leaves(array)]
-    found = call_fields(program, given) if fields else {}
+    leaves = [
+        (graph is None, leaf)
+        for graph, array in zip(graphs, arrays, strict=True)
+        for leaf in jax.tree.leaves(array)
+    ]
+    found = call_fields(program, [given for given, _ in leaves]) if fields else {}
     rows = _rows(recorder.finish(program.jaxpr, found), recorder.variables, depth)
-    shapes = (leaf.shape for graph, a in pairs if graph is None for leaf in jax.tree.leaves(a))
-    return Summary(name, tuple(shapes), rows)
+    return Summary(name, tuple(leaf.shape for given, leaf in leaves if given), rows)
+
+
+def _parted(args: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The graph of each module, None for what is none, and the shapes of the arrays of each."""
+    parts = [nnx.split(arg) if isinstance(arg, nnx.Module) else (None, arg) for arg in args]
+    return [graph for graph, _ in parts], [jax.tree.map(_abstract, array) for _, array in parts]
 
 
 def _rows(calls: list[Call], variables: list[Variable], depth: int | None) -> tuple[Row, ...]:

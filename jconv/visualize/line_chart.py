@@ -7,8 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
+from jconv.visualize.evenly import evenly
 from jconv.visualize.markup import abbreviate, escape, isolated, svg_text
 
 Points = Sequence[tuple[float, float]]
@@ -151,9 +150,7 @@ def _marks(hovers: Mapping[tuple[float, float], str], frame: _Frame, kind: str) 
 
 def _thinned(points: Points, most: int) -> Points:
     """At most `most` of the points, evenly spaced, first and last among them."""
-    if len(points) <= most:
-        return points
-    return [points[i] for i in np.linspace(0, len(points) - 1, most).round().astype(int)]
+    return [points[i] for i in evenly(len(points), most)]
 
 
 def _spread(positions: list[float], least: float) -> list[float]:

@@ -12,6 +12,7 @@ from jconv.summary.table import NUMBERS
 from jconv.visualize.confusion import confusion_svg, most_confused, precision, recall
 from jconv.visualize.curves import learning_curves, not_finite
 from jconv.visualize.elements import NUMBER, bar, enlarged, percent, picture, section, table
+from jconv.visualize.evenly import evenly
 from jconv.visualize.feature_maps import feature_maps
 from jconv.visualize.filters import filter_grid
 from jconv.visualize.markup import bdi, escape, isolated
@@ -164,7 +165,7 @@ def through_the_network(
     if logits is not None and (not classes or logits.shape != (len(classes),)):
         logits = None
     names = [name for name in endpoints if logits is None or name != "logits"]
-    shown = [names[i] for i in _evenly(len(names), SHOWN_ENDPOINTS)]
+    shown = [names[i] for i in evenly(len(names), SHOWN_ENDPOINTS)]
     grids = feature_maps({name: endpoints[name] for name in shown})
     figures = "".join(_maps(name, np.shape(endpoints[name]), grid) for name, grid in grids.items())
     subject = ""
@@ -271,8 +272,3 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, s
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", str(value)
-
-
-def _evenly(length: int, most: int) -> list[int]:
-    """At most `most` of the indices 0..length-1, evenly spaced, first and last among them."""
-    return sorted(set(np.linspace(0, length - 1, min(length, most)).round().astype(int).tolist()))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jconv.visualize.evenly import evenly
 from jconv.visualize.image_grid import displayable
 from jconv.visualize.markup import escape, isolated
 from jconv.visualize.png import data_uri
@@ -57,7 +58,7 @@ def _along(
 ) -> Iterator[tuple[int, Edges, Edges, tuple[int, int]]]:
     """Index, cell, box and span of the units along one axis, but for those that see nothing; of
     many some, the wanted one among them."""
-    chosen = _some(len(spans), wanted)
+    chosen = sorted({*evenly(len(spans), MOST), wanted})
     middles = (np.array(chosen) + 0.5) * pixels / len(spans)
     edges = [0, *((middles[:-1] + middles[1:]) / 2).tolist(), pixels]
     for i, cell in zip(chosen, itertools.pairwise(edges), strict=True):
@@ -77,12 +78,6 @@ def _unit(kind: str, name: str, down: Sequence[Any], across: Sequence[Any]) -> s
     cell = _rect("cell", left, top, right, bottom)
     field = _rect("field", first, upper, last, lower)
     return f'<g class="{kind}" tabindex="-1"><title>{escape(said)}</title>{cell}{field}</g>'
-
-
-def _some(count: int, wanted: int) -> list[int]:
-    """At most about so many units as are drawn, evenly chosen, and the wanted one."""
-    places = np.linspace(0, count - 1, min(count, MOST)).round().astype(int).tolist()
-    return sorted({*places, wanted})
 
 
 def _rect(kind: str, left: float, top: float, right: float, bottom: float) -> str:

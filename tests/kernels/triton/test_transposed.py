@@ -1,9 +1,10 @@
 """Transposed convolutions compiled for an H200, without one: each pass is one call of cuDNN.
 
-Written as a convolution of an image with zeros between its pixels, the filter's gradient is one
-that cuDNN has no call for, and XLA computes it tens of times slower, in three dimensions above all
-(jax-ml/jax issue 31662, openxla/xla issue 34273). Here the transposed convolution is the input
-gradient of a convolution, and its gradients are that convolution and its filter gradient.
+Of `jax.lax.conv_transpose`, written as a convolution of an image with zeros between its pixels, XLA
+makes forward convolutions in all three passes, for the filter's gradient one whose filter is as
+large as the image (users: jax-ml/jax issue 31662, openxla/xla issue 34273). Here the transposed
+convolution is the input gradient of a convolution, and its gradients are that convolution and its
+filter gradient.
 """
 
 from __future__ import annotations
